@@ -1,0 +1,256 @@
+"""Every message between broker and worker, as two tagged unions: `ToWorker` and `ToBroker`.
+
+JSON that only one side reads travels as bytes and is never decoded by the other: the broker hands a
+request's content to the worker as it came, the worker hands a publication's content out as it goes
+on the wire. A job is named by a number that the broker gives; it is never used twice in a broker's life.
+
+``buffers`` are carried beside the message (see `unstuck.codec`), so that megabytes are not copied twice.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any
+
+from msgspec import Struct
+
+from unstuck.typing import KernelConcurrencyMode, MsgType, RunMode, SocketID
+
+
+class _Message(Struct, frozen=True, array_like=True):
+    """Settings shared by all lane messages: immutable, and arrays on the wire (no field names)."""
+
+
+# --- broker to worker -------------------------------------------------------------------------------
+
+
+class Start(_Message, tag="start"):
+    """The first message of a worker's life, on the main lane."""
+
+    session: str
+    connection_file: str
+    settings: dict[str, Any]
+    """The worker's share of the configuration: the fields of `unstuck.config.WorkerConfig`."""
+    execution_count: int = 1
+
+
+class Run(_Message, tag="run"):
+    """Run one request. On the main lane: queue, task, blocking; on the thread lane: thread, subshells."""
+
+    job: int
+    kind: MsgType
+    mode: RunMode
+    channel: SocketID
+    header: bytes
+    parent_header: bytes
+    metadata: bytes
+    content: bytes
+    idents: list[bytes]
+    received_s: float
+    """When the broker received it, on CLOCK_MONOTONIC."""
+    subshell: str | None = None
+    buffers: list[bytes | memoryview] = []
+
+
+class InputReply(_Message, tag="input_reply"):
+    """The answer to an `InputRequest`; thread lane. ``value`` is None when the request is withdrawn."""
+
+    request: int
+    value: str | None
+
+
+class Interrupt(_Message, tag="interrupt"):
+    """Interrupt exactly these jobs; thread lane.
+
+    ``hard`` asks for an asynchronous KeyboardInterrupt in the thread that runs the job, where a
+    softer one (cancellation, SIGINT by the lane thread) was tried before.
+    """
+
+    jobs: list[int]
+    hard: bool = False
+
+
+class Ping(_Message, tag="ping"):
+    """Ask for a `Pong`; thread lane."""
+
+    number: int
+
+
+class OpenSubshell(_Message, tag="open_subshell"):
+    """Start the Caller thread of a subshell; thread lane."""
+
+    subshell: str
+
+
+class CloseSubshell(_Message, tag="close_subshell"):
+    """End the Caller thread of a subshell once its running job has ended; thread lane."""
+
+    subshell: str
+
+
+class Stop(_Message, tag="stop"):
+    """End the process: ``finally`` blocks and atexit handlers run, for at most ``grace_s``; thread lane."""
+
+    grace_s: float
+
+
+ToWorker = Start | Run | InputReply | Interrupt | Ping | OpenSubshell | CloseSubshell | Stop
+
+
+# --- worker to broker (all on the output lane) ------------------------------------------------------
+
+
+class Outcome(StrEnum):
+    """How a job ended, as the reply's ``status`` says it."""
+
+    ok = "ok"
+    error = "error"
+
+
+class StreamName(StrEnum):
+    """The two standard streams."""
+
+    stdout = "stdout"
+    stderr = "stderr"
+
+
+class Ready(_Message, tag="ready"):
+    """The shell is there: requests can run."""
+
+    pid: int
+    banner: str
+    ipython_version: str
+
+
+class Failed(_Message, tag="failed"):
+    """The worker cannot start; it ends right after this message."""
+
+    reason: str
+    traceback: str
+
+
+class Publish(_Message, tag="publish"):
+    """Send one message on iopub. ``job`` 0 with an empty ``parent_header`` has no parent."""
+
+    job: int
+    msg_type: str
+    content: bytes
+    metadata: bytes = b"{}"
+    topic: bytes = b""
+    """Empty: the broker names the topic after the message type."""
+    parent_header: bytes = b""
+    """Given when the job may have ended: the broker forgets a job with its reply."""
+    buffers: list[bytes | memoryview] = []
+
+
+class Stream(_Message, tag="stream"):
+    """Text that a cell wrote; the broker joins neighbours of one parent and name."""
+
+    job: int
+    name: StreamName
+    text: str
+    parent_header: bytes = b""
+
+
+class Finished(_Message, tag="finished"):
+    """A job has ended; ``content`` is its reply's. The one message that ends a job, exactly once."""
+
+    job: int
+    outcome: Outcome
+    content: bytes
+    metadata: bytes = b"{}"
+    stop_on_error: bool = False
+    """Abort the execute requests queued behind this job (already false when the outcome is ok)."""
+    buffers: list[bytes | memoryview] = []
+
+
+class InputRequest(_Message, tag="input_request"):
+    """Ask the frontend of a job for a line of input; answered by one `InputReply`."""
+
+    job: int
+    request: int
+    prompt: str
+    password: bool
+
+
+class Pong(_Message, tag="pong"):
+    """The answer to a `Ping`, from the lane thread: other threads of the worker can run."""
+
+    number: int
+    main_steps: int
+    """A counter that the main thread's event loop moves: unchanged means no progress."""
+
+
+class SetConcurrencyMode(_Message, tag="set_concurrency_mode"):
+    """`kernel.concurrency_mode` was assigned."""
+
+    mode: KernelConcurrencyMode
+
+
+class SetSettings(_Message, tag="set_settings"):
+    """`%unstuck NAME VALUE` changed settings that the broker enforces."""
+
+    settings: dict[str, Any]
+
+
+class AskRestart(_Message, tag="ask_restart"):
+    """`%restart`: restart this worker in place, after the running cell's reply."""
+
+
+class AskExit(_Message, tag="ask_exit"):
+    """`exit()` or `quit()` in a cell: end the kernel after the reply."""
+
+    keep_kernel: bool = False
+
+
+class NewPipes(_Message, tag="new_pipes"):
+    """From here on fd 1 and 2 are new pipes; their read ends come with this message (SCM_RIGHTS).
+
+    The old pipes stay open for the child processes of ``job``, whose cell they belong to.
+    """
+
+    job: int
+    parent_header: bytes
+
+
+ToBroker = (
+    Ready
+    | Failed
+    | Publish
+    | Stream
+    | Finished
+    | InputRequest
+    | Pong
+    | SetConcurrencyMode
+    | SetSettings
+    | AskRestart
+    | AskExit
+    | NewPipes
+)
+
+__all__ = [
+    "AskExit",
+    "AskRestart",
+    "CloseSubshell",
+    "Failed",
+    "Finished",
+    "InputReply",
+    "InputRequest",
+    "Interrupt",
+    "NewPipes",
+    "OpenSubshell",
+    "Outcome",
+    "Ping",
+    "Pong",
+    "Publish",
+    "Ready",
+    "Run",
+    "SetConcurrencyMode",
+    "SetSettings",
+    "Start",
+    "Stop",
+    "Stream",
+    "StreamName",
+    "ToBroker",
+    "ToWorker",
+]

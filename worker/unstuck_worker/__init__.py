@@ -1,0 +1,1 @@
+"""The process that runs cells: an IPython shell behind three lanes."""
