@@ -49,7 +49,7 @@ class Run(_Message, tag="run"):
     received_s: float
     """When the broker received it, on CLOCK_MONOTONIC."""
     subshell: str | None = None
-    buffers: list[bytes | memoryview] = []
+    buffers: list[Any] = []  # bytes-like; empty in the packed message
 
 
 class InputReply(_Message, tag="input_reply"):
@@ -140,7 +140,7 @@ class Publish(_Message, tag="publish"):
     """Empty: the broker names the topic after the message type."""
     parent_header: bytes = b""
     """Given when the job may have ended: the broker forgets a job with its reply."""
-    buffers: list[bytes | memoryview] = []
+    buffers: list[Any] = []  # bytes-like; empty in the packed message
 
 
 class Stream(_Message, tag="stream"):
@@ -161,7 +161,7 @@ class Finished(_Message, tag="finished"):
     metadata: bytes = b"{}"
     stop_on_error: bool = False
     """Abort the execute requests queued behind this job (already false when the outcome is ok)."""
-    buffers: list[bytes | memoryview] = []
+    buffers: list[Any] = []  # bytes-like; empty in the packed message
 
 
 class InputRequest(_Message, tag="input_request"):
