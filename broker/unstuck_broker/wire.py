@@ -13,7 +13,6 @@ import json
 from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
-
 from unstuck import kernel_protocol_version
 from unstuck.errors import ClientError, ConfigError
 from unstuck.typing import AnyMsgType, BrokerMsgType, MsgType, SocketID
