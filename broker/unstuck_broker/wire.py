@@ -264,7 +264,7 @@ def _check_object(name: str, frame: bytes) -> bytes:
 
 
 def _refuse_bad_text(frame: bytes) -> None:
-    """Raise where a string in valid JSON is not valid text: msgspec checks only those that it keeps.
+    """Refuse bad text in valid JSON: msgspec looks only into the strings that it keeps.
 
     Raises:
         UnicodeDecodeError: bad UTF-8.

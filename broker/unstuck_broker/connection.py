@@ -1,0 +1,242 @@
+"""The connection file: where clients find the kernel, and the key they sign with.
+
+A file is read as jupyter_client writes it. Ports that are 0 are chosen when the sockets are bound,
+and written back with everything else that the file had, also what we do not know.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import msgspec
+from msgspec import Struct, structs
+from unstuck.errors import ConfigError
+from unstuck.typing import SocketID
+
+Transport = Literal["tcp", "ipc"]
+
+_Z85 = frozenset(
+    "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#"
+)
+_KEY_BYTES = 32
+
+
+class Curve(Struct, frozen=True):
+    """The key pair of a CurveZMQ server, in Z85."""
+
+    public_key: bytes
+    secret_key: bytes
+
+
+class Connection(Struct, frozen=True, kw_only=True):
+    """Where the five channels are, and how messages are signed and encrypted."""
+
+    path: Path
+    """The connection file."""
+    transport: Transport = "tcp"
+    ip: str = "127.0.0.1"
+    """An address, or for ipc what the sockets' paths start with."""
+    ports: dict[SocketID, int]
+    """0 is a port to be chosen."""
+    key: bytes
+    signature_scheme: str = "hmac-sha256"
+    kernel_name: str = ""
+    curve: Curve | None = None
+    created: bool = False
+    """The file is ours: `remove` deletes it."""
+    fields: dict[str, Any] = {}
+    """What the file said, known or not."""
+
+    def endpoint(self, channel: SocketID) -> str:
+        """Give the address of a channel as zmq writes it."""
+        port = self.ports[channel]
+        if self.transport == "ipc":
+            return f"ipc://{self.ip}-{port}"
+        host = f"[{self.ip}]" if ":" in self.ip else self.ip
+        return f"tcp://{host}:{port}"
+
+    def ipc_path(self, channel: SocketID) -> Path:
+        """Give the path of a channel's socket; of use for the ipc transport alone."""
+        return Path(f"{self.ip}-{self.ports[channel]}")
+
+    def with_ports(self, ports: dict[SocketID, int]) -> Connection:
+        """Give the same connection with other ports."""
+        return structs.replace(self, ports=ports)
+
+    def to_json(self) -> dict[str, Any]:
+        """Give the fields of the connection file."""
+        known: dict[str, Any] = {
+            **{_port_name(channel): port for channel, port in self.ports.items()},
+            "ip": self.ip,
+            "key": self.key.decode(),
+            "transport": self.transport,
+            "signature_scheme": self.signature_scheme,
+            "kernel_name": self.kernel_name,
+        }
+        if self.curve is not None:
+            known["curve_publickey"] = self.curve.public_key.decode()
+            known["curve_secretkey"] = self.curve.secret_key.decode()
+        return {**self.fields, **known}
+
+    def write(self) -> None:
+        """Write the file in one step, readable by its owner alone.
+
+        Raises:
+            ConfigError: the folder or the file cannot be written.
+        """
+        data = msgspec.json.format(msgspec.json.encode(self.to_json()), indent=2)
+        scratch = self.path.with_name(f".{self.path.name}.{os.getpid()}")
+        try:
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            scratch.unlink(missing_ok=True)
+            # Mode 0600: whoever reads the key in it can run code as this user.
+            handle = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            try:
+                with os.fdopen(handle, "wb") as file:
+                    file.write(data)
+                scratch.replace(self.path)
+            finally:
+                scratch.unlink(missing_ok=True)
+        except OSError as error:
+            raise ConfigError(
+                f"cannot write connection file {self.path}: {error.strerror}"
+            ) from None
+
+    def remove(self) -> None:
+        """Delete the file if we made it; without complaint if it is gone."""
+        if self.created:
+            self.path.unlink(missing_ok=True)
+
+
+def read_connection(path: Path) -> Connection:
+    """Read a connection file.
+
+    Raises:
+        ConfigError: it is missing, no JSON object, lacks a field, or a field has a wrong value.
+    """
+    path = path.absolute()
+    try:
+        fields = msgspec.json.decode(path.read_bytes())
+    except FileNotFoundError:
+        raise ConfigError(f"connection file {path} does not exist") from None
+    except OSError as error:
+        raise ConfigError(f"cannot read connection file {path}: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"connection file {path} is no JSON: {error}") from None
+    if not isinstance(fields, dict):
+        raise ConfigError(f"connection file {path} is no JSON object")
+    try:
+        return _connection(path, cast("dict[str, Any]", fields))
+    except ConfigError as error:
+        raise ConfigError(f"connection file {path}: {error}") from None
+
+
+def new_connection(path: Path | None = None, *, kernel_name: str = "") -> Connection:
+    """Describe a connection with a new key and ports to be chosen; its file is not written yet.
+
+    Args:
+        path: the file to be; by default one of its own in Jupyter's runtime folder.
+        kernel_name: written into the file for those who list running kernels.
+    """
+    if path is None:
+        path = runtime_folder() / f"kernel-{os.urandom(16).hex()}.json"
+    return Connection(
+        path=path.absolute(),
+        ports=dict.fromkeys(SocketID, 0),
+        key=os.urandom(_KEY_BYTES).hex().encode(),
+        kernel_name=kernel_name,
+        created=True,
+    )
+
+
+def runtime_folder() -> Path:
+    """Find the folder where Jupyter keeps connection files."""
+    # Imported here: it costs a third of the broker's start, which nearly never needs it.
+    from jupyter_core.paths import jupyter_runtime_dir  # noqa: PLC0415
+
+    return Path(jupyter_runtime_dir())
+
+
+def _port_name(channel: SocketID) -> str:
+    return f"{channel}_port"
+
+
+def _connection(path: Path, fields: dict[str, Any]) -> Connection:
+    """Check the fields of a connection file.
+
+    Raises:
+        ConfigError: the first field that is wrong, or all that are missing.
+    """
+    needed = ["ip", "key", *map(_port_name, SocketID)]
+    if missing := [name for name in needed if name not in fields]:
+        raise ConfigError(f"{', '.join(missing)} missing")
+    transport = _text(fields, "transport", "tcp")
+    if transport not in ("tcp", "ipc"):
+        raise ConfigError(f"unknown transport {transport!r}: it is tcp or ipc")
+    ip = _text(fields, "ip")
+    if ip in ("", "*"):
+        ip = {"": "127.0.0.1", "*": "0.0.0.0"}[ip] if transport == "tcp" else ""  # noqa: S104  # the user said so
+    if not ip:
+        ip = f"{path.with_suffix('')}-ipc"
+    return Connection(
+        path=path,
+        transport="ipc" if transport == "ipc" else "tcp",
+        ip=ip,
+        ports={channel: _port(fields, _port_name(channel), transport) for channel in SocketID},
+        key=_text(fields, "key").encode(),
+        signature_scheme=_text(fields, "signature_scheme", "hmac-sha256"),
+        kernel_name=_text(fields, "kernel_name", ""),
+        curve=_curve(fields),
+        fields=fields,
+    )
+
+
+def _text(fields: dict[str, Any], name: str, default: str | None = None) -> str:
+    """Take a string.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    value = fields.get(name)
+    if value is None and default is not None:
+        return default
+    if not isinstance(value, str):
+        raise ConfigError(f"{name} is {value!r:.60}, not a string")
+    return value
+
+
+def _port(fields: dict[str, Any], name: str, transport: str) -> int:
+    """Take a port.
+
+    Raises:
+        ConfigError: it is no number, or no port can have it.
+    """
+    value = fields[name]
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise ConfigError(f"{name} is {value!r:.60}, not a number")
+    if value < 0 or (transport == "tcp" and value > 65535):
+        raise ConfigError(f"{name} is {value}: a port is between 0 (to be chosen) and 65535")
+    return value
+
+
+def _curve(fields: dict[str, Any]) -> Curve | None:
+    """Take the CurveZMQ keys, which are both there or both not.
+
+    Raises:
+        ConfigError: only one is there, or one is no Z85 text of 40 characters.
+    """
+    names = ("curve_publickey", "curve_secretkey")
+    if all(fields.get(name) is None for name in names):
+        return None
+    keys: list[bytes] = []
+    for name in names:
+        if fields.get(name) is None:
+            raise ConfigError(f"{name} missing: encryption needs both keys")
+        value = _text(fields, name)
+        if len(value) != 40 or not _Z85.issuperset(value):
+            # The secret key is not shown.
+            raise ConfigError(f"{name} is no Z85 key of 40 characters")
+        keys.append(value.encode())
+    return Curve(*keys)
