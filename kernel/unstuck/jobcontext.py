@@ -1,7 +1,7 @@
 """Which job the running code belongs to, and the kernel that it runs in.
 
-Threads: `current_job` is a context variable, inherited by asyncio tasks, Caller calls, threads and executors.
-Code without it (a thread that C code started) belongs to the queue cell that runs now: `get_context`.
+Threads: `current_job` is a context variable, inherited by asyncio tasks, Caller calls, threads and
+executors. Code without it (a thread that C code started) belongs to the queue cell that runs now.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class JobContext:
-    """One request while it runs, and afterwards for as long as something that it started is alive."""
+    """One request while it runs, and afterwards while something that it started is alive."""
 
     __slots__ = (
         "__weakref__",
@@ -57,7 +57,7 @@ class JobContext:
         subshell: str | None = None,
         buffers: list[Any] | None = None,
     ) -> None:
-        """Describe the job number ``job``; the JSON parts stay bytes until someone asks for them."""
+        """Describe the job number ``job``; its JSON parts stay bytes until someone asks."""
         self.job = job
         self.kind = kind
         self.mode = mode
