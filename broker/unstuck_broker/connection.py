@@ -12,6 +12,7 @@ from typing import Any, Literal, cast
 
 import msgspec
 from msgspec import Struct, structs
+from typing_extensions import override
 from unstuck.errors import ConfigError
 from unstuck.typing import SocketID
 
@@ -28,6 +29,10 @@ class Curve(Struct, frozen=True):
 
     public_key: bytes
     secret_key: bytes
+
+    @override
+    def __repr__(self) -> str:
+        return f"Curve({self.public_key!r})"
 
 
 class Connection(Struct, frozen=True, kw_only=True):
@@ -49,6 +54,11 @@ class Connection(Struct, frozen=True, kw_only=True):
     fields: dict[str, Any] = {}
     """What the file said, known or not."""
 
+    @override
+    def __repr__(self) -> str:
+        # Without the keys: this text may end up in a log.
+        return f"Connection({str(self.path)!r})"
+
     def endpoint(self, channel: SocketID) -> str:
         """Give the address of a channel as zmq writes it."""
         port = self.ports[channel]
@@ -56,10 +66,6 @@ class Connection(Struct, frozen=True, kw_only=True):
             return f"ipc://{self.ip}-{port}"
         host = f"[{self.ip}]" if ":" in self.ip else self.ip
         return f"tcp://{host}:{port}"
-
-    def ipc_path(self, channel: SocketID) -> Path:
-        """Give the path of a channel's socket; of use for the ipc transport alone."""
-        return Path(f"{self.ip}-{self.ports[channel]}")
 
     def with_ports(self, ports: dict[SocketID, int]) -> Connection:
         """Give the same connection with other ports."""
