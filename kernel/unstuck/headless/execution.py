@@ -1,0 +1,199 @@
+"""Run the cells of a notebook one after another; no cell can hold up the run beyond its time.
+
+Threads: the event loop's. A cell that reached its limit, or a stop, is interrupted; what does not
+react is killed with its kernel.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from nbclient import NotebookClient
+from nbclient.exceptions import CellControlSignal, CellExecutionError, DeadKernelError
+
+from unstuck.headless.notebook import error_output, first_line, is_code, stderr_output
+from unstuck.headless.report import Cause, CellFailure, Observer
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from nbformat import NotebookNode
+
+    from unstuck.headless.kernel import HeadlessKernel
+    from unstuck.headless.stop import StopRequest
+
+INTERRUPT_GRACE_S = 5.0
+"""After an interrupt: how long the reply may take. The kernel's own ladder ends before."""
+LAST_OUTPUT_S = 60
+"""After a reply: how long the outputs that precede it may take to arrive."""
+
+
+def own_timeout_s(metadata: Mapping[str, Any]) -> float | None:
+    """Read the limit a cell sets itself: ``timeout`` in its metadata, or a ``timeout=`` tag."""
+    tags = metadata.get("tags", [])
+    tagged = [str(tag).removeprefix("timeout=") for tag in tags if str(tag).startswith("timeout=")]
+    for value in (metadata.get("timeout"), *tagged):
+        try:
+            seconds = float(value)  # type: ignore[arg-type] # what is no number raises
+        except (TypeError, ValueError):
+            continue
+        if seconds > 0:
+            return seconds
+    return None
+
+
+@dataclass(slots=True)
+class Execution:
+    """The cells of one notebook on their way through one kernel."""
+
+    notebook: NotebookNode
+    kernel: HeadlessKernel
+    observer: Observer
+    stop: StopRequest
+    allow_errors: bool = False
+    timeout_s: float | None = None
+    failures: list[CellFailure] = field(default_factory=list[CellFailure])
+    cells_run: int = 0
+    _error: Mapping[str, Any] | None = None
+    _client: NotebookClient = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Make the client that turns messages into outputs."""
+        self._client = NotebookClient(
+            self.notebook,
+            km=self.kernel.manager,
+            allow_errors=self.allow_errors,
+            iopub_timeout=LAST_OUTPUT_S,
+            raise_on_iopub_timeout=True,
+            on_cell_executed=self._note_reply,
+        )
+        self._client.kc = self.kernel.client
+
+    async def run(self) -> None:
+        """Run the cells until the end, a failure that is not allowed, or a stop."""
+        try:
+            for index, cell in enumerate(self.notebook.cells):
+                if self.stop.asked:
+                    break
+                if is_code(cell) and not await self._run_cell(cell, index):
+                    break
+        finally:
+            self._client.set_widgets_metadata()
+
+    async def _run_cell(self, cell: NotebookNode, index: int) -> bool:
+        """Run one cell; say whether the next one may run."""
+        self.cells_run += 1
+        self.observer.cell_started(self.cells_run, first_line(cell))
+        started_s = time.monotonic()
+        failure = await self._outcome(cell, index)
+        if failure is not None:
+            self.failures.append(failure)
+        duration_s = time.monotonic() - started_s
+        self.observer.cell_ended(self.cells_run, duration_s, failed=failure is not None)
+        allowed = self.allow_errors and self.kernel.manager.has_kernel
+        return failure is None or (allowed and failure.cause in (Cause.error, Cause.timeout))
+
+    async def _outcome(self, cell: NotebookNode, index: int) -> CellFailure | None:
+        """Send a cell and wait for its end, forced if need be."""
+        self._error = None
+        client = self.kernel.client
+        client.cell_metadata = {**cell.metadata, "cellId": cell.get("id", "")}
+        limit_s = own_timeout_s(cell.metadata) or self.timeout_s
+        job = asyncio.ensure_future(self._client.async_execute_cell(cell, index))
+        cause = Cause.error
+        if not await self.stop.watch(job, limit_s):
+            cause = Cause.stopped if self.stop.asked else Cause.timeout
+            await self._end(job)
+        self._keep_late_outputs(cell, index)
+        error = await _error_of(job)
+        if isinstance(error, DeadKernelError) and cause is Cause.error:
+            cause = Cause.death
+        if error is None and self._error is None and cause is Cause.error:
+            return None
+        if cause is Cause.error and "raises-exception" in cell.metadata.get("tags", []):
+            return None
+        failure = await self._describe(cause, index, error, limit_s)
+        _note_in_cell(cell, failure)
+        return failure
+
+    async def _end(self, job: asyncio.Future[Any]) -> None:
+        """Interrupt the running cell; kill its kernel when it does not react."""
+        await self.kernel.interrupt()
+        if not await self.stop.watch(job, INTERRUPT_GRACE_S, asks=2):
+            await self.kernel.kill()
+            job.cancel()
+
+    def _note_reply(self, *, execute_reply: Mapping[str, Any], **_: object) -> None:
+        content: Mapping[str, Any] = execute_reply["content"]
+        if content["status"] != "ok":
+            self._error = content
+
+    def _keep_late_outputs(self, cell: NotebookNode, index: int) -> None:
+        client = self._client
+
+        def deliver(message: dict[str, Any]) -> None:
+            client.process_message(message, cell, index)
+
+        self.kernel.outputs.keep(self.kernel.client.sent_id, deliver)
+
+    async def _describe(
+        self, cause: Cause, index: int, error: BaseException | None, limit_s: float | None
+    ) -> CellFailure:
+        """Say what happened to a cell, in words."""
+        reply = self._error or {}
+        ename, evalue = str(reply.get("ename", "")), str(reply.get("evalue", ""))
+        ended = "" if reply else "; it did not react to an interrupt, so its kernel was killed"
+        match cause:
+            case Cause.timeout:
+                ename = "TimeoutError"
+                evalue = f"the cell ran longer than {limit_s:g} s{ended}"
+            case Cause.stopped:
+                ename, evalue = "KeyboardInterrupt", f"the run was stopped{ended}"
+            case Cause.death:
+                how = await self.kernel.exit_status()
+                ename, evalue = "DeadKernelError", f"the kernel died in this cell ({how})"
+            case Cause.error:
+                ename = ename or (type(error).__name__ if error else "Aborted")
+                evalue = evalue or (str(error) if error else "the kernel did not run this cell")
+        traceback = reply.get("traceback") or self._last_words(cause)
+        return CellFailure(
+            cause=cause,
+            cell_number=index + 1,
+            first_line=first_line(self.notebook.cells[index]),
+            ename=ename,
+            evalue=evalue,
+            traceback=[line for part in traceback for line in str(part).splitlines()],
+        )
+
+    def _last_words(self, cause: Cause) -> list[str]:
+        """Give what a kernel that is gone wrote itself."""
+        return self.kernel.log_tail() if cause is Cause.death else []
+
+
+async def _error_of(job: asyncio.Future[Any]) -> BaseException | None:
+    """Wait for the end of a job that is done or cancelled; give its error."""
+    try:
+        await job
+    except (CellControlSignal, RuntimeError) as error:
+        return None if isinstance(error, CellExecutionError) else error
+    except asyncio.CancelledError as error:
+        if not job.cancelled():
+            raise
+        return error
+    return None
+
+
+def _note_in_cell(cell: NotebookNode, failure: CellFailure) -> None:
+    """Leave a failure in the notebook too, where the kernel itself could not tell."""
+    text = f"{failure.ename}: {failure.evalue}"
+    if not any(output.output_type == "error" for output in cell.outputs):
+        traceback = [*failure.traceback, text]
+        cell.outputs.append(
+            error_output(ename=failure.ename, evalue=failure.evalue, traceback=traceback)
+        )
+    elif failure.cause is not Cause.error:
+        # The kernel knows of an interrupt only, not of what it was for.
+        cell.outputs.append(stderr_output(text + "\n"))
