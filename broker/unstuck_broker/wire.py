@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 DELIMITER = b"<IDS|MSG>"
 REPLAY_HISTORY = 1 << 16
 """How many signatures are remembered, as jupyter_client does."""
+MAX_REPAIR_BYTES = 16 << 20
+"""Larger frames must be right as they are: a repair takes so long that control would wait for it."""
 
 _JSON_FRAMES = ("header", "parent_header", "metadata", "content")
 _KINDS: dict[str, AnyMsgType] = {str(kind): kind for kind in (*MsgType, *BrokerMsgType)}
@@ -258,7 +260,9 @@ def _check_object(name: str, frame: bytes) -> bytes:
     try:
         _object_decoder.decode(frame)
         _refuse_bad_text(frame)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        if len(frame) > MAX_REPAIR_BYTES:
+            raise ClientError(f"the {name} {_preview(frame)} cannot be read: {error}") from None
         return _repair(name, frame)
     return frame
 

@@ -233,7 +233,7 @@ def test_a_hundred_megabytes_of_garbage_are_refused_in_a_short_line(wire: Wire) 
     )
     text = refusal(make_wire(b""), [b"id", DELIMITER, b"", garbage, b"{}", b"{}", b"{}"])
     assert text.startswith("the header b'\\xff")
-    assert "neither JSON nor UTF-8" in text
+    assert "cannot be read" in text
     assert len(text) < 300
 
 
