@@ -32,7 +32,7 @@ class PlainProgress(SilentObserver):
     @override
     def notebook_started(self, notebook: Path, cells: int) -> None:
         self._name, self._cells = notebook.name, cells
-        self._print(f"{self._name}: {cells} cells")
+        self._print(f"{self._name}: {cells} {'cell' if cells == 1 else 'cells'}")
 
     @override
     def cell_started(self, number: int, first_line: str) -> None:
@@ -90,6 +90,10 @@ class BarProgress(SilentObserver):
     def cell_ended(self, number: int, duration_s: float, *, failed: bool) -> None:
         self._done = number
         self._update("")
+
+    @override
+    def notebook_ended(self, report: Report) -> None:
+        self.close()
 
     def _update(self, description: str) -> None:
         if self._progress is not None and self._task is not None:

@@ -1,0 +1,1 @@
+"""What ``unstuck doctor`` looks at: a check takes what it looks at, and gives findings."""
