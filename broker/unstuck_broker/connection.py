@@ -13,6 +13,7 @@ from typing import Any, Literal, cast
 import msgspec
 from msgspec import Struct, structs
 from typing_extensions import override
+
 from unstuck.errors import ConfigError
 from unstuck.typing import SocketID
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import zmq
+
 from unstuck.errors import ConfigError
 from unstuck.typing import SocketID
 
@@ -37,6 +38,8 @@ REPLY_MESSAGES = 100_000
 """How many replies wait for one client: a ROUTER drops what is beyond without a word."""
 ZERO_COPY_BYTES = 1 << 16
 """From this size on zmq sends a frame from our memory, which then counts as in flight."""
+BIND_RETRY_S = 0.1
+"""The kernel that had a port before may be in its last milliseconds."""
 
 _BIND_ORDER = (
     SocketID.iopub,  # First, so that a client's subscription is there before its first reply.
@@ -45,7 +48,6 @@ _BIND_ORDER = (
     SocketID.stdin,
     SocketID.heartbeat,
 )
-_BIND_RETRY_S = 0.1
 _BIND_PAUSE_S = 0.02
 _HEARTBEATS_AT_ONCE = 100
 
@@ -64,15 +66,26 @@ class Sockets:
         self._in_flight_bytes = 0
 
     @classmethod
-    def bind(cls, connection: Connection, *, max_frame_bytes: int = MAX_FRAME_BYTES) -> Sockets:
+    def bind(
+        cls,
+        connection: Connection,
+        *,
+        max_frame_bytes: int = MAX_FRAME_BYTES,
+        retry_s: float = BIND_RETRY_S,
+    ) -> Sockets:
         """Bind all five channels, iopub first; ports that are 0 are chosen.
+
+        Args:
+            connection: where to bind.
+            max_frame_bytes: a client that sends a larger frame loses its connection.
+            retry_s: how long to wait for ports that another process still has.
 
         Raises:
             ConfigError: an address is taken or cannot be used, or the encryption keys are no pair.
         """
         _check_curve(connection)
         sockets = cls(zmq.Context(io_threads=1), connection)
-        deadline_s = time.monotonic() + _BIND_RETRY_S
+        deadline_s = time.monotonic() + retry_s
         try:
             for channel in _BIND_ORDER:
                 bound = sockets._make(channel, max_frame_bytes)
@@ -222,7 +235,6 @@ def _bind(bound: ZmqSocket, channel: SocketID, connection: Connection, deadline_
         try:
             return attempt(bound, channel, connection)
         except OSError as error:
-            # The kernel that had this port before may be in its last milliseconds.
             in_use = error.errno == errno.EADDRINUSE
             if in_use and connection.ports[channel] and time.monotonic() < deadline_s:
                 time.sleep(_BIND_PAUSE_S)

@@ -13,6 +13,7 @@ import json
 from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
+
 from unstuck import kernel_protocol_version
 from unstuck.errors import ClientError, ConfigError
 from unstuck.typing import AnyMsgType, BrokerMsgType, MsgType, SocketID
@@ -24,7 +25,7 @@ DELIMITER = b"<IDS|MSG>"
 REPLAY_HISTORY = 1 << 16
 """How many signatures are remembered, as jupyter_client does."""
 MAX_REPAIR_BYTES = 16 << 20
-"""Larger frames must be right as they are: a repair takes so long that control would wait for it."""
+"""Larger frames must be right as they are: control would wait while one is repaired."""
 
 _JSON_FRAMES = ("header", "parent_header", "metadata", "content")
 _KINDS: dict[str, AnyMsgType] = {str(kind): kind for kind in (*MsgType, *BrokerMsgType)}

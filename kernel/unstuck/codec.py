@@ -51,7 +51,7 @@ class Decoder(Generic[M]):
 
     def __init__(self, union: object) -> None:
         """Decode messages of ``union``: `ToWorker` or `ToBroker`."""
-        self._decoder: msgspec.msgpack.Decoder[M] = msgspec.msgpack.Decoder(union)  # type: ignore[call-overload]
+        self._decoder: msgspec.msgpack.Decoder[M] = msgspec.msgpack.Decoder(union)
         self._pending = bytearray()
         self._wanted = _HEAD.size
 
@@ -97,7 +97,9 @@ class Decoder(Generic[M]):
         if count:
             sizes = struct.unpack_from(f"!{count}Q", view, start + _HEAD.size)
             if sum(sizes) > MAX_MESSAGE_BYTES:
-                raise WireError(f"buffers of {sum(sizes)} bytes are larger than {MAX_MESSAGE_BYTES}")
+                raise WireError(
+                    f"buffers of {sum(sizes)} bytes are larger than {MAX_MESSAGE_BYTES}"
+                )
             total += sum(sizes)
             if have < total:
                 return total, None

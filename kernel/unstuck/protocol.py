@@ -24,7 +24,7 @@ class _Message(Struct, frozen=True, array_like=True):
 # --- broker to worker -------------------------------------------------------------------------------
 
 
-class Start(_Message, tag="start"):
+class Start(_Message, frozen=True, tag="start"):
     """The first message of a worker's life, on the main lane."""
 
     session: str
@@ -34,7 +34,7 @@ class Start(_Message, tag="start"):
     execution_count: int = 1
 
 
-class Run(_Message, tag="run"):
+class Run(_Message, frozen=True, tag="run"):
     """Run one request. On the main lane: queue, task, blocking; on the thread lane: thread, subshells."""
 
     job: int
@@ -52,14 +52,14 @@ class Run(_Message, tag="run"):
     buffers: list[Any] = []  # bytes-like; empty in the packed message
 
 
-class InputReply(_Message, tag="input_reply"):
+class InputReply(_Message, frozen=True, tag="input_reply"):
     """The answer to an `InputRequest`; thread lane. ``value`` is None when the request is withdrawn."""
 
     request: int
     value: str | None
 
 
-class Interrupt(_Message, tag="interrupt"):
+class Interrupt(_Message, frozen=True, tag="interrupt"):
     """Interrupt exactly these jobs; thread lane.
 
     ``hard`` asks for an asynchronous KeyboardInterrupt in the thread that runs the job, where a
@@ -70,25 +70,25 @@ class Interrupt(_Message, tag="interrupt"):
     hard: bool = False
 
 
-class Ping(_Message, tag="ping"):
+class Ping(_Message, frozen=True, tag="ping"):
     """Ask for a `Pong`; thread lane."""
 
     number: int
 
 
-class OpenSubshell(_Message, tag="open_subshell"):
+class OpenSubshell(_Message, frozen=True, tag="open_subshell"):
     """Start the Caller thread of a subshell; thread lane."""
 
     subshell: str
 
 
-class CloseSubshell(_Message, tag="close_subshell"):
+class CloseSubshell(_Message, frozen=True, tag="close_subshell"):
     """End the Caller thread of a subshell once its running job has ended; thread lane."""
 
     subshell: str
 
 
-class Stop(_Message, tag="stop"):
+class Stop(_Message, frozen=True, tag="stop"):
     """End the process: ``finally`` blocks and atexit handlers run, for at most ``grace_s``; thread lane."""
 
     grace_s: float
@@ -114,7 +114,7 @@ class StreamName(StrEnum):
     stderr = "stderr"
 
 
-class Ready(_Message, tag="ready"):
+class Ready(_Message, frozen=True, tag="ready"):
     """The shell is there: requests can run."""
 
     pid: int
@@ -122,14 +122,14 @@ class Ready(_Message, tag="ready"):
     ipython_version: str
 
 
-class Failed(_Message, tag="failed"):
+class Failed(_Message, frozen=True, tag="failed"):
     """The worker cannot start; it ends right after this message."""
 
     reason: str
     traceback: str
 
 
-class Publish(_Message, tag="publish"):
+class Publish(_Message, frozen=True, tag="publish"):
     """Send one message on iopub. ``job`` 0 with an empty ``parent_header`` has no parent."""
 
     job: int
@@ -143,7 +143,7 @@ class Publish(_Message, tag="publish"):
     buffers: list[Any] = []  # bytes-like; empty in the packed message
 
 
-class Stream(_Message, tag="stream"):
+class Stream(_Message, frozen=True, tag="stream"):
     """Text that a cell wrote; the broker joins neighbours of one parent and name."""
 
     job: int
@@ -152,7 +152,7 @@ class Stream(_Message, tag="stream"):
     parent_header: bytes = b""
 
 
-class Finished(_Message, tag="finished"):
+class Finished(_Message, frozen=True, tag="finished"):
     """A job has ended; ``content`` is its reply's. The one message that ends a job, exactly once."""
 
     job: int
@@ -164,7 +164,7 @@ class Finished(_Message, tag="finished"):
     buffers: list[Any] = []  # bytes-like; empty in the packed message
 
 
-class InputRequest(_Message, tag="input_request"):
+class InputRequest(_Message, frozen=True, tag="input_request"):
     """Ask the frontend of a job for a line of input; answered by one `InputReply`."""
 
     job: int
@@ -173,7 +173,7 @@ class InputRequest(_Message, tag="input_request"):
     password: bool
 
 
-class Pong(_Message, tag="pong"):
+class Pong(_Message, frozen=True, tag="pong"):
     """The answer to a `Ping`, from the lane thread: other threads of the worker can run."""
 
     number: int
@@ -181,29 +181,29 @@ class Pong(_Message, tag="pong"):
     """A counter that the main thread's event loop moves: unchanged means no progress."""
 
 
-class SetConcurrencyMode(_Message, tag="set_concurrency_mode"):
+class SetConcurrencyMode(_Message, frozen=True, tag="set_concurrency_mode"):
     """`kernel.concurrency_mode` was assigned."""
 
     mode: KernelConcurrencyMode
 
 
-class SetSettings(_Message, tag="set_settings"):
+class SetSettings(_Message, frozen=True, tag="set_settings"):
     """`%unstuck NAME VALUE` changed settings that the broker enforces."""
 
     settings: dict[str, Any]
 
 
-class AskRestart(_Message, tag="ask_restart"):
+class AskRestart(_Message, frozen=True, tag="ask_restart"):
     """`%restart`: restart this worker in place, after the running cell's reply."""
 
 
-class AskExit(_Message, tag="ask_exit"):
+class AskExit(_Message, frozen=True, tag="ask_exit"):
     """`exit()` or `quit()` in a cell: end the kernel after the reply."""
 
     keep_kernel: bool = False
 
 
-class NewPipes(_Message, tag="new_pipes"):
+class NewPipes(_Message, frozen=True, tag="new_pipes"):
     """From here on fd 1 and 2 are new pipes; their read ends come with this message (SCM_RIGHTS).
 
     The old pipes stay open for the child processes of ``job``, whose cell they belong to.

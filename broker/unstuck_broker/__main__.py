@@ -1,0 +1,45 @@
+"""Start a kernel: ``python -P -m unstuck_broker -f CONNECTION_FILE [--set NAME=VALUE ...]``.
+
+The worker is started before anything heavy is imported, so that both processes load side by side.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from unstuck_broker.process import WorkerProcess, become_subreaper, kill_all, spawn_worker
+
+USAGE = "usage: python -P -m unstuck_broker [-f CONNECTION_FILE] [--set NAME=VALUE ...]"
+
+
+def main(arguments: list[str]) -> int:
+    """Run a kernel until it is shut down; give the exit code, 2 for bad settings or files."""
+    if "-h" in arguments or "--help" in arguments:
+        sys.stdout.write(USAGE + "\n")
+        return 0
+    if sys.platform == "win32":
+        sys.stderr.write("unstuck: Windows is not supported yet\n")
+        return 2
+    become_subreaper()
+    worker = spawn_worker()
+    from unstuck.errors import ConfigError  # noqa: PLC0415 - after the worker was started
+
+    try:
+        return _run(arguments, worker)
+    except ConfigError as error:
+        kill_all({worker.pid})
+        sys.stderr.write(f"unstuck: {error}\n")
+        return 2
+
+
+def _run(arguments: list[str], worker: WorkerProcess) -> int:
+    from unstuck_broker.options import parse  # noqa: PLC0415 - after the worker was started
+
+    options = parse(arguments)
+    from unstuck_broker.start import run  # noqa: PLC0415
+
+    return run(options, worker)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

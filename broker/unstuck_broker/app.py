@@ -1,0 +1,319 @@
+"""Wires sockets, core and supervisor; what is to be done is decided in `unstuck_broker.core`.
+
+The hot path has no await: a descriptor becomes readable, its message becomes an event, the core's actions are
+carried out, all in one callback of the loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+import time
+from collections import deque
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, assert_never
+
+import anyio
+
+from unstuck.errors import ClientError
+from unstuck.protocol import Finished, Outcome
+from unstuck.typing import SocketID
+from unstuck_broker import replies
+from unstuck_broker.actions import (
+    CHANNELS_READ,
+    Action,
+    AskClient,
+    Exit,
+    KillWorker,
+    Log,
+    MeasureUsage,
+    PublishToClients,
+    ReplyToClient,
+    SendToWorker,
+    SignalWorker,
+    SpawnWorker,
+    StopWorker,
+    TakeStack,
+)
+from unstuck_broker.events import (
+    Event,
+    FromWorker,
+    Measured,
+    Received,
+    Signalled,
+    Subscribed,
+    Terminated,
+    Ticked,
+)
+from unstuck_broker.publisher import Publisher
+from unstuck_broker.supervisor import Supervisor
+from unstuck_broker.usage import Usage
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from unstuck.config import Config
+    from unstuck_broker.core import Core
+    from unstuck_broker.process import WorkerProcess
+    from unstuck_broker.sockets import Sockets
+    from unstuck_broker.wire import Wire
+
+_MESSAGES_AT_ONCE = 64
+"""Of one channel, before the loop is asked again who else is waiting."""
+_EXIT_S = 0.08
+"""How long the broker waits for its worker at a shutdown before it leaves it to the undertaker."""
+
+
+class App:
+    """The broker's loop."""
+
+    def __init__(
+        self, config: Config, core: Core, wire: Wire, sockets: Sockets, worker: WorkerProcess
+    ) -> None:
+        """Join the parts; `serve` runs them."""
+        self._config = config
+        self._core = core
+        self._wire = wire
+        self._sockets = sockets
+        self._first_worker = worker
+        self._events: deque[Event] = deque()
+        self._deciding = False
+        self._usage = Usage()
+        self._timer: asyncio.TimerHandle | None = None
+        self._exit: Exit | None = None
+
+    async def serve(self) -> None:
+        """Run the kernel until it is shut down."""
+        self._loop = loop = asyncio.get_running_loop()
+        self._ended = anyio.Event()
+        self._publisher = Publisher(self._sockets, self._config, loop, self._flow)
+        self._supervisor = Supervisor(loop, self._config, self._emit, self._core.start_message)
+        self._supervisor.attach(self._first_worker)
+        loop.add_signal_handler(signal.SIGINT, self._emit, Signalled())
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            loop.add_signal_handler(number, self._emit, Terminated())
+        for channel in SocketID:
+            loop.add_reader(self._sockets.fileno(channel), self._poll)
+        try:
+            loop.call_soon(self._poll)
+            await self._ended.wait()
+            await self._leave()
+        finally:
+            for channel in SocketID:
+                loop.remove_reader(self._sockets.fileno(channel))
+            self._sockets.close()
+
+    # --- clients ----------------------------------------------------------------------------------
+
+    def _poll(self) -> None:
+        """Take what clients sent, control first; a zmq descriptor tells of a change only once."""
+        again = False
+        sockets = self._sockets
+        if sockets.pending(SocketID.heartbeat):
+            sockets.echo_heartbeat()
+        while (subscription := sockets.receive_subscription()) is not None:
+            if subscription[:1] == b"\x01":
+                self._emit(Subscribed(subscription[1:]))
+        for channel in CHANNELS_READ:
+            for _ in range(_MESSAGES_AT_ONCE):
+                if channel is SocketID.shell and self._backlog_full():
+                    break
+                frames = sockets.receive(channel)
+                if frames is None:
+                    break
+                self._take(channel, frames)
+            else:
+                again = True
+        self._publisher.retry()
+        if again or self._missed():
+            self._loop.call_soon(self._poll)
+
+    def _missed(self) -> bool:
+        """Tell whether something came while we were sending: the descriptor will not say so again."""
+        channels = [c for c in SocketID if c is not SocketID.shell or not self._backlog_full()]
+        return any(self._sockets.pending(channel) for channel in channels)
+
+    def _take(self, channel: SocketID, frames: list[bytes]) -> None:
+        try:
+            request = self._wire.parse(channel, frames)
+        except ClientError as error:
+            self._log(f"dropped channel={channel} why={str(error)!r}")
+            return
+        self._emit(Received(request))
+
+    def _backlog_full(self) -> bool:
+        waiting = self._core.waiting_bytes + self._supervisor.waiting_bytes
+        return waiting > self._config.backlog_bytes
+
+    def _read_shell(self) -> None:
+        """Take in what has arrived before a failed cell's end: that is what its error aborts."""
+        while not self._backlog_full():
+            frames = self._sockets.receive(SocketID.shell)
+            if frames is None:
+                return
+            self._take(SocketID.shell, frames)
+
+    # --- events and actions -----------------------------------------------------------------------
+
+    def _emit(self, event: Event) -> None:
+        """Let the core decide about an event, after those that it is deciding about now."""
+        self._events.append(event)
+        if self._deciding:
+            return
+        self._deciding = True
+        try:
+            while self._events:
+                self._decide(self._events.popleft())
+        finally:
+            self._deciding = False
+        self._set_timer()
+
+    def _decide(self, event: Event) -> None:
+        if isinstance(event, FromWorker) and isinstance(event.message, Finished):
+            self._finishing(event.message)
+        for action in self._core.decide(event, time.monotonic()):
+            self._do(action)
+
+    def _finishing(self, message: Finished) -> None:
+        """Before a failed cell aborts others, take in all that came before its end."""
+        if message.outcome is Outcome.error and message.stop_on_error:
+            waiting, self._events = self._events, deque()
+            self._read_shell()
+            for event in self._events:
+                for action in self._core.decide(event, time.monotonic()):
+                    self._do(action)
+            self._events = waiting
+        # A message may wait whose descriptor fired while we were busy with sending.
+        self._loop.call_soon(self._poll)
+
+    def _do(self, action: Action) -> None:
+        """Carry out one action."""
+        supervisor = self._supervisor
+        match action:
+            case SendToWorker(lane, message):
+                supervisor.send(lane, message)
+            case PublishToClients():
+                self._publish(action)
+            case ReplyToClient():
+                self._reply(action)
+            case AskClient(request, content, _number):
+                header = request.header_json
+                self._send(SocketID.stdin, request.idents, "input_request", content, header)
+            case SpawnWorker(delay_s):
+                supervisor.spawn(delay_s)
+            case SignalWorker(tree):
+                supervisor.interrupt(whole_tree=tree)
+            case KillWorker(why):
+                supervisor.kill(why)
+            case StopWorker(grace_s):
+                supervisor.stop(grace_s)
+            case TakeStack(number):
+                supervisor.take_stack(number)
+            case MeasureUsage(job):
+                usage = self._usage.measure(supervisor.pids() | {os.getpid()})
+                self._emit(Measured(job, replies.encode(usage)))
+            case Exit():
+                self._exit = action
+                self._ended.set()
+            case Log(line):
+                self._log(line)
+            case _:
+                assert_never(action)
+
+    def _reply(self, action: ReplyToClient) -> None:
+        request = action.request
+        self._send(
+            request.channel,
+            request.idents,
+            action.msg_type,
+            action.content,
+            request.header_json,
+            action.metadata,
+            action.buffers,
+        )
+
+    def _publish(self, action: PublishToClients) -> None:
+        topic = action.topic or f"kernel.{self._core.facts.session}.{action.msg_type}".encode()
+        frames = self._wire.serialize(
+            (topic,),
+            action.msg_type,
+            action.content,
+            date=_now(),
+            parent_header=action.parent_header,
+            metadata=action.metadata,
+            buffers=action.buffers,
+        )
+        self._publisher.publish(frames)
+
+    def _send(
+        self,
+        channel: SocketID,
+        idents: Sequence[bytes],
+        msg_type: str,
+        content: bytes,
+        parent_header: bytes,
+        metadata: bytes = b"{}",
+        buffers: Sequence[bytes] = (),
+    ) -> None:
+        frames = self._wire.serialize(
+            idents,
+            msg_type,
+            content,
+            date=_now(),
+            parent_header=parent_header,
+            metadata=metadata,
+            buffers=buffers,
+        )
+        if not self._sockets.send(channel, frames):
+            self._log(
+                f"dropped channel={channel} msg_type={msg_type} why='the client does not read'"
+            )
+
+    def _flow(self, *, blocked: bool) -> None:
+        """Hold the worker's outputs while subscribers are behind."""
+        if blocked:
+            self._supervisor.pause()
+        else:
+            self._supervisor.resume()
+
+    # --- time -------------------------------------------------------------------------------------
+
+    def _set_timer(self) -> None:
+        """Have the core ticked at its next deadline."""
+        deadline_s = self._core.deadline_s()
+        timer = self._timer
+        if timer is not None:
+            if deadline_s is not None and timer.when() <= deadline_s and not timer.cancelled():
+                return  # It comes early enough, and then looks again.
+            timer.cancel()
+        self._timer = None
+        if deadline_s is not None:
+            self._timer = self._loop.call_at(deadline_s, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        self._emit(Ticked())
+
+    # --- the end ----------------------------------------------------------------------------------
+
+    async def _leave(self) -> None:
+        """Give the worker a moment to end; whoever asked for the restart waits for our exit."""
+        supervisor = self._supervisor
+        supervisor.stop(self._config.shutdown_grace_s)
+        with anyio.move_on_after(_EXIT_S):
+            await supervisor.exited.wait()
+        self._publisher.retry()
+        supervisor.leave()
+
+    def _log(self, line: str) -> None:
+        """Write one line; a closed stderr is nobody's concern."""
+        with contextlib.suppress(OSError, ValueError):
+            sys.stderr.write(f"unstuck {line}\n")
+            sys.stderr.flush()
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat().replace("+00:00", "Z")

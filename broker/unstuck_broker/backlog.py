@@ -1,0 +1,97 @@
+"""Jobs that wait: one queue for the main shell and one per subshell, and what waits for a worker."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from unstuck_broker.job import Job
+
+
+class Queue:
+    """Jobs of one shell, in order, one at a time."""
+
+    __slots__ = ("running", "waiting")
+
+    def __init__(self) -> None:
+        """Start empty."""
+        self.running: Job | None = None
+        self.waiting: deque[Job] = deque()
+
+
+class Backlog:
+    """All jobs that are not with the worker yet."""
+
+    def __init__(self) -> None:
+        """Start with the main shell's queue."""
+        self.queues: dict[str | None, Queue] = {None: Queue()}
+        self._unqueued: deque[Job] = deque()
+        """Task and thread jobs that came while there was no worker."""
+        self.size_bytes = 0
+
+    @property
+    def main(self) -> Queue:
+        """Give the main shell's queue."""
+        return self.queues[None]
+
+    def add(self, job: Job) -> None:
+        """Let a job wait for its turn."""
+        self.size_bytes += job.size_bytes
+        if job.queued:
+            self.queues[job.subshell].waiting.append(job)
+        else:
+            self._unqueued.append(job)
+
+    def next_jobs(self) -> Iterator[Job]:
+        """Take out each job that can start now; a queue whose job runs gives none."""
+        while self._unqueued:
+            yield self._took(self._unqueued.popleft())
+        for queue in list(self.queues.values()):
+            if queue.running is None and queue.waiting:
+                queue.running = self._took(queue.waiting.popleft())
+                yield queue.running
+
+    def finished(self, job: Job) -> None:
+        """Free the queue that a job has occupied."""
+        queue = self.queues.get(job.subshell) if job.queued else None
+        if queue is not None and queue.running is job:
+            queue.running = None
+
+    def take(self, wanted: Callable[[Job], bool]) -> list[Job]:
+        """Take out the waiting jobs that ``wanted`` names, in the order of their arrival."""
+        taken: list[Job] = []
+        for waiting in (self._unqueued, *(queue.waiting for queue in self.queues.values())):
+            kept: list[Job] = []
+            for job in waiting:
+                (taken if wanted(job) else kept).append(job)
+            waiting.clear()
+            waiting.extend(kept)
+        for job in taken:
+            self._took(job)
+        return sorted(taken, key=lambda job: job.number)
+
+    def unqueued(self) -> Iterator[Job]:
+        """Give the task, thread and blocking jobs that wait for a worker."""
+        yield from self._unqueued
+
+    def open_queue(self, subshell: str) -> None:
+        """Make the queue of a subshell."""
+        self.queues[subshell] = Queue()
+
+    def close_queue(self, subshell: str) -> list[Job]:
+        """Forget the queue of a subshell; give the jobs that waited in it."""
+        waiting = list(self.queues.pop(subshell).waiting)
+        for job in waiting:
+            self._took(job)
+        return waiting
+
+    def empty(self) -> bool:
+        """Tell whether nothing waits."""
+        return not self._unqueued and not any(q.waiting for q in self.queues.values())
+
+    def _took(self, job: Job) -> Job:
+        self.size_bytes -= job.size_bytes
+        return job

@@ -1,0 +1,190 @@
+"""One request that the worker runs, from its arrival to its reply."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from msgspec import Struct
+
+from unstuck.protocol import Run
+from unstuck.runmode import RunModeRequest, get_run_mode
+from unstuck.typing import KernelConcurrencyMode, MsgType, RunMode, Tags
+from unstuck_broker.actions import Lane
+from unstuck_broker.outputs import OutputMeter
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from unstuck.config import Config
+    from unstuck_broker.wire import Request
+
+INTROSPECTION = frozenset(
+    {
+        MsgType.complete_request,
+        MsgType.inspect_request,
+        MsgType.is_complete_request,
+        MsgType.history_request,
+    }
+)
+COMM = frozenset({MsgType.comm_open, MsgType.comm_msg, MsgType.comm_close})
+
+
+class ExecuteContent(Struct):
+    """What the broker reads of an execute_request's content (messaging specification, "Execute")."""
+
+    code: str
+    silent: bool = False
+    stop_on_error: bool = True
+
+
+_execute_decoder = msgspec.json.Decoder(ExecuteContent)
+_object_decoder = msgspec.json.Decoder(dict[str, Any])
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """A request on its way through the worker."""
+
+    number: int
+    """In the order of arrival; what the lanes call it."""
+    request: Request
+    kind: MsgType
+    mode: RunMode
+    received_s: float
+    subshell: str | None = None
+    stop_on_error: bool = False
+    blocks_channel: bool = False
+    timeout_s: float | None = None
+    """Wall time from its start, after which the ladder begins."""
+    meter: OutputMeter = field(default_factory=lambda: OutputMeter(0))
+    execution_count: int | None = None
+    timed_out: bool = False
+
+    @property
+    def is_cell(self) -> bool:
+        """Tell whether it runs user code as a cell."""
+        return self.kind is MsgType.execute_request
+
+    @property
+    def queued(self) -> bool:
+        """Tell whether it waits its turn in a queue."""
+        return self.mode is RunMode.queue
+
+    @property
+    def in_main_thread(self) -> bool:
+        """Tell whether SIGINT to the worker's main thread can reach it."""
+        return self.lane is Lane.main and self.mode is not RunMode.task
+
+    @property
+    def lane(self) -> Lane:
+        """Name the lane: what runs in the main thread goes there at once, without a hop."""
+        threaded = self.mode is RunMode.thread or self.subshell is not None
+        return Lane.thread if threaded else Lane.main
+
+    @property
+    def size_bytes(self) -> int:
+        """Give the memory that it holds while it waits."""
+        request = self.request
+        return len(request.content_json) + sum(map(len, request.buffers)) + 1024
+
+    def run(self) -> Run:
+        """Give the order for the worker."""
+        request = self.request
+        return Run(
+            job=self.number,
+            kind=self.kind,
+            mode=self.mode,
+            channel=request.channel,
+            header=request.header_json,
+            parent_header=request.parent_json,
+            metadata=request.metadata_json,
+            content=request.content_json,
+            idents=list(request.idents),
+            received_s=self.received_s,
+            subshell=self.subshell,
+            buffers=list(request.buffers),
+        )
+
+
+def make_job(
+    number: int,
+    request: Request,
+    kind: MsgType,
+    now: float,
+    config: Config,
+    concurrency_mode: KernelConcurrencyMode,
+) -> Job:
+    """Read all that a request says about how it runs, and decide its run mode.
+
+    Raises:
+        ValueError: the content is malformed, the type is not allowed here, or a mode or timeout is wrong.
+    """
+    if kind is not MsgType.execute_request:
+        mode = get_run_mode(kind, channel=request.channel, concurrency_mode=concurrency_mode)
+        blocking = concurrency_mode is KernelConcurrencyMode.blocking
+        return Job(number, request, kind, mode, now, blocks_channel=blocking)
+    try:
+        content = _execute_decoder.decode(request.content_json)
+    except msgspec.MsgspecError as error:
+        raise ValueError(f"malformed execute_request: {error}") from None
+    metadata = (
+        {} if request.metadata_json == b"{}" else _object_decoder.decode(request.metadata_json)
+    )
+    mode = get_run_mode(
+        kind,
+        channel=request.channel,
+        concurrency_mode=concurrency_mode,
+        request=RunModeRequest(
+            content.code, request.header.run_mode, metadata, silent=content.silent
+        ),
+        allow_hash=config.hash_directive,
+    )
+    return Job(
+        number,
+        request,
+        kind,
+        mode,
+        now,
+        subshell=request.header.subshell_id if mode is RunMode.queue else None,
+        stop_on_error=_stops_on_error(content, metadata),
+        blocks_channel=mode is RunMode.blocking,
+        timeout_s=_timeout_s(metadata, config),
+        meter=OutputMeter(config.output_bytes_per_cell),
+    )
+
+
+def _tag_value(metadata: Mapping[str, Any], tag: Tags) -> str | None:
+    """Give the value of a tag such as ``timeout=5``; None where there is none."""
+    tags = metadata.get("tags")
+    for entry in tags if isinstance(tags, list) else []:
+        if isinstance(entry, str) and entry.startswith(tag.value):
+            return entry.removeprefix(tag.value)
+    return None
+
+
+def _stops_on_error(content: ExecuteContent, metadata: Mapping[str, Any]) -> bool:
+    match _tag_value(metadata, Tags.stop_on_error):
+        case None:
+            return content.stop_on_error
+        case value if value.lower() in ("true", "false"):
+            return value.lower() == "true"
+        case value:
+            raise ValueError(f"tag stop-on-error={value}: write stop-on-error=true or =false")
+
+
+def _timeout_s(metadata: Mapping[str, Any], config: Config) -> float | None:
+    """Read the timeout of a cell: its metadata, else its tag, else the kernel's setting."""
+    value = metadata.get("timeout")
+    if value is None:
+        value = _tag_value(metadata, Tags.timeout)
+    if value is None:
+        return config.cell_timeout_s or None
+    try:
+        timeout_s = float(value) if not isinstance(value, bool) else -1.0
+    except (TypeError, ValueError):
+        timeout_s = -1.0
+    if not 0 <= timeout_s < float("inf"):
+        raise ValueError(f"timeout {value!r} of this cell: it must be a number of seconds >= 0")
+    return timeout_s or None

@@ -1,0 +1,82 @@
+"""The interrupt ladder: which rung follows which, and when (docs/architecture.md, "The ladder")."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from unstuck.config import Config, InterruptPolicy
+
+
+class Rung(Enum):
+    """How far an interrupt has gone."""
+
+    SIGNALLED = 1
+    """SIGINT is with the worker's main thread."""
+    RAISED = 2
+    """KeyboardInterrupt was raised asynchronously; child processes got SIGINT."""
+    ANNOUNCED = 3
+    """The stack is shown under the cell, with what a second interrupt will do."""
+    KILL = 4
+    """The worker is to be killed."""
+
+
+Why = Literal["interrupt", "timeout"]
+
+
+class Ladder:
+    """One interrupt on its way up, for the jobs that it aims at."""
+
+    __slots__ = ("_rung_s", "horizon", "jobs", "policy", "rung", "why")
+
+    def __init__(
+        self, jobs: set[int], horizon: int, now: float, config: Config, why: Why = "interrupt"
+    ) -> None:
+        """Start on the first rung.
+
+        Args:
+            jobs: the jobs that shall end.
+            horizon: the number of the last job received before the interrupt; an error of a job in
+                ``jobs`` aborts queued jobs up to it and no later one.
+            now: monotonic seconds.
+            config: gives the delays and the policy.
+            why: a timeout kills at the grace whatever the policy says.
+        """
+        self.jobs = jobs
+        self.horizon = horizon
+        self.rung = Rung.SIGNALLED
+        self.why = why
+        self.policy: InterruptPolicy = "always" if why == "timeout" else config.interrupt_policy
+        self._rung_s = (now + config.interrupt_hard_s, now + config.interrupt_grace_s)
+
+    def deadline_s(self) -> float | None:
+        """Give the monotonic time of the next rung; None where only a second interrupt leads on."""
+        match self.rung:
+            case Rung.SIGNALLED:
+                return self._rung_s[0]
+            case Rung.RAISED:
+                return self._rung_s[1]
+            case Rung.ANNOUNCED | Rung.KILL:
+                return None
+
+    def climb(self, now: float) -> Rung | None:
+        """Take the next rung if its time has come; None if it has not."""
+        deadline = self.deadline_s()
+        if deadline is None or now < deadline:
+            return None
+        if self.rung is Rung.SIGNALLED:
+            self.rung = Rung.RAISED
+        else:
+            self.rung = Rung.KILL if self.policy == "always" else Rung.ANNOUNCED
+        return self.rung
+
+    def insist(self) -> bool:
+        """Take a second interrupt of the same jobs; True when it asks for the kill.
+
+        Before the announcement an impatient double click must not cost a session.
+        """
+        if self.rung is Rung.ANNOUNCED and self.policy == "auto":
+            self.rung = Rung.KILL
+            return True
+        return False

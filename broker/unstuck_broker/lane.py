@@ -1,0 +1,168 @@
+"""The broker's ends of the lanes: bytes in and out of socketpairs, never waiting.
+
+Threads: the broker's loop only.
+"""
+
+from __future__ import annotations
+
+import array
+import os
+import socket
+from collections import deque
+from typing import TYPE_CHECKING
+
+from unstuck.codec import Decoder, encode
+from unstuck.errors import WireError
+from unstuck.protocol import ToBroker, ToWorker
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+SLICE_BYTES = 256 << 10
+"""Read at most so much before control is looked at again: about a millisecond of work."""
+_MAX_FDS = 2
+
+
+class LaneWriter:
+    """Sends messages into the worker; what the socket does not take waits here."""
+
+    def __init__(self, lane: socket.socket, loop: asyncio.AbstractEventLoop) -> None:
+        """Write to a non-blocking socket."""
+        self._lane = lane
+        self._loop = loop
+        self._waiting: deque[memoryview] = deque()
+        self.waiting_bytes = 0
+        """For `app`, which stops reading shell when it grows."""
+
+    def send(self, message: ToWorker) -> None:
+        """Send a message, now or when there is room; into a dead worker it vanishes."""
+        for chunk in encode(message):
+            self._waiting.append(memoryview(chunk))
+            self.waiting_bytes += len(chunk)
+        if len(self._waiting) and not self._flush():
+            self._loop.add_writer(self._lane, self._on_writable)
+
+    def close(self) -> None:
+        """Forget what waits."""
+        self._loop.remove_writer(self._lane)
+        self._waiting.clear()
+        self.waiting_bytes = 0
+
+    def _on_writable(self) -> None:
+        if self._flush():
+            self._loop.remove_writer(self._lane)
+
+    def _flush(self) -> bool:
+        """Write what the socket takes; True when nothing is left."""
+        while self._waiting:
+            chunk = self._waiting[0]
+            try:
+                sent = self._lane.send(chunk)
+            except BlockingIOError:
+                return False
+            except OSError:
+                self._waiting.clear()
+                self.waiting_bytes = 0
+                return True  # The worker is dead or has closed its lane: its exit or EOF tells.
+            self.waiting_bytes -= sent
+            if sent < len(chunk):
+                self._waiting[0] = chunk[sent:]
+            else:
+                self._waiting.popleft()
+        return True
+
+
+class LaneReader:
+    """Reads the output lane, slice by slice, while it is not paused."""
+
+    def __init__(
+        self,
+        lane: socket.socket,
+        loop: asyncio.AbstractEventLoop,
+        take: Callable[[ToBroker], None],
+        broken: Callable[[str], None],
+    ) -> None:
+        """Read a non-blocking socket.
+
+        Args:
+            lane: the socket.
+            loop: the broker's.
+            take: gets each message.
+            broken: gets the reason when the lane is of no use any more: rubbish, or closed by the worker.
+        """
+        self._lane = lane
+        self._loop = loop
+        self._take = take
+        self._broken = broken
+        self._decoder: Decoder[ToBroker] = Decoder(ToBroker)
+        self._fds: deque[int] = deque()
+        self._ended = False
+        self.paused = True
+        self.resume()
+
+    def pause(self) -> None:
+        """Leave the rest in the socket: the worker's writers block, and that is the back-pressure."""
+        if not self.paused:
+            self.paused = True
+            self._loop.remove_reader(self._lane)
+
+    def resume(self) -> None:
+        """Go on reading."""
+        if self.paused and not self._ended:
+            self.paused = False
+            self._loop.add_reader(self._lane, self.read_slice)
+
+    def read_slice(self) -> bool:
+        """Read one slice; False when there is nothing to read now."""
+        if self._ended:
+            return False
+        try:
+            data, ancillary, _flags, _address = self._lane.recvmsg(
+                SLICE_BYTES, socket.CMSG_SPACE(_MAX_FDS * 4)
+            )
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            self._end(f"its output lane failed: {error}")
+            return False
+        for level, kind, payload in ancillary:
+            if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+                self._fds.extend(array.array("i", payload[: len(payload) // 4 * 4]))
+        if not data:
+            self._end("it closed its output lane")
+            return False
+        self._decode(data)
+        return True
+
+    def drain(self) -> None:
+        """Read what is there, to the end: the worker is dead and writes no more."""
+        while self.read_slice():
+            pass
+
+    def take_fds(self) -> tuple[int, int] | None:
+        """Give the two descriptors that came with a `NewPipes`."""
+        if len(self._fds) < 2:
+            return None
+        return self._fds.popleft(), self._fds.popleft()
+
+    def close(self) -> None:
+        """Stop reading for good."""
+        self.pause()
+        self._ended = True
+        while self._fds:
+            os.close(self._fds.popleft())
+
+    def _decode(self, data: bytes) -> None:
+        try:
+            messages = self._decoder.feed(data)
+        except WireError as error:
+            self._end(f"it wrote rubbish into its output lane: {error}")
+            return
+        for message in messages:
+            self._take(message)
+
+    def _end(self, reason: str) -> None:
+        self.pause()
+        self._ended = True
+        self._broken(reason)

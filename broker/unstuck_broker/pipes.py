@@ -1,0 +1,153 @@
+"""fd 1 and 2 of the worker's process tree, read by the broker: no GIL can stop this reader."""
+
+from __future__ import annotations
+
+import codecs
+import mmap
+import os
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from unstuck.protocol import StreamName
+
+if TYPE_CHECKING:
+    import asyncio
+
+_SLICE_BYTES = 64 << 10
+_LAST_WORDS_BYTES = 4 << 10
+_MAX_OLD_PIPES = 64
+
+TakeText = Callable[[StreamName, str, bytes | None], None]
+
+
+class Pipe:
+    """One pipe, with the cell that it belongs to once the worker has moved on to another."""
+
+    def __init__(self, fd: int, name: StreamName) -> None:
+        """Own ``fd``, a non-blocking read end."""
+        self.fd = fd
+        self.name = name
+        self.parent: bytes | None = None
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def read(self) -> str | None:
+        """Read one slice; "" when there is nothing now, None at the end."""
+        try:
+            data = os.read(self.fd, _SLICE_BYTES)
+        except BlockingIOError:
+            return ""
+        except OSError:
+            return None
+        return self._decoder.decode(data) if data else None
+
+
+class Pipes:
+    """The pipes of one worker."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        fds: tuple[int, int],
+        sync_fd: int,
+        take: TakeText,
+        read_lane: Callable[[], object],
+    ) -> None:
+        """Read fd 1 and 2.
+
+        Args:
+            loop: the broker's.
+            fds: read ends for stdout and stderr; closed by `close`.
+            sync_fd: the page shared with the worker: while its first byte is 1, the worker waits before it
+                writes text to its lane, so that text of children keeps its place between prints.
+            take: gets text, with its cell's header where that is not the running cell.
+            read_lane: reads a slice of the output lane; called between reading and taking, since what the worker
+                wrote there before the child wrote here goes first.
+        """
+        self._loop = loop
+        self._take = take
+        self._read_lane = read_lane
+        self._page = mmap.mmap(sync_fd, mmap.PAGESIZE)
+        self._current = [Pipe(fds[0], StreamName.stdout), Pipe(fds[1], StreamName.stderr)]
+        self._old: deque[Pipe] = deque()
+        self._last_words = bytearray()
+        self.paused = True
+        self.resume()
+
+    def replace(self, fds: tuple[int, int], parent: bytes) -> None:
+        """Take new pipes into use; the old ones belong to ``parent``, whose children may hold them."""
+        for pipe in self._current:
+            pipe.parent = parent
+            self._old.append(pipe)
+        for fd in fds:
+            os.set_blocking(fd, False)
+        self._current = [Pipe(fds[0], StreamName.stdout), Pipe(fds[1], StreamName.stderr)]
+        if not self.paused:
+            for pipe in self._current:
+                self._loop.add_reader(pipe.fd, self._on_readable, pipe)
+        while len(self._old) > _MAX_OLD_PIPES:
+            self._drop(self._old[0])
+
+    def pause(self) -> None:
+        """Leave the rest in the pipes: whoever writes there blocks."""
+        if not self.paused:
+            self.paused = True
+            for pipe in self._all():
+                self._loop.remove_reader(pipe.fd)
+
+    def resume(self) -> None:
+        """Go on reading."""
+        if self.paused:
+            self.paused = False
+            for pipe in self._all():
+                self._loop.add_reader(pipe.fd, self._on_readable, pipe)
+
+    def drain(self) -> None:
+        """Read all that is there now; the worker is dead, its children may live."""
+        for pipe in self._all():
+            while text := pipe.read():
+                self._say(pipe, text)
+
+    def last_words(self) -> str:
+        """Give the last lines of fd 2."""
+        text = self._last_words.decode("utf-8", "replace")
+        return "\n".join(text.splitlines()[-20:])
+
+    def close(self) -> None:
+        """Stop reading; the descriptors of pipes that replaced the first ones are closed too."""
+        self.pause()
+        for pipe in self._all():
+            os.close(pipe.fd)
+        self._page.close()
+
+    def _all(self) -> list[Pipe]:
+        return [*self._current, *self._old]
+
+    def _on_readable(self, pipe: Pipe) -> None:
+        self._page[0] = 1
+        text = pipe.read()
+        if text is None:
+            self._page[0] = 0
+            self._at_end(pipe)
+            return
+        if text:
+            self._read_lane()
+            self._say(pipe, text)
+        self._page[0] = 0
+
+    def _say(self, pipe: Pipe, text: str) -> None:
+        if pipe.name is StreamName.stderr:
+            self._last_words += text.encode("utf-8", "replace")
+            del self._last_words[:-_LAST_WORDS_BYTES]
+        self._take(pipe.name, text, pipe.parent)
+
+    def _at_end(self, pipe: Pipe) -> None:
+        """Forget a pipe that nobody can write to any more."""
+        self._loop.remove_reader(pipe.fd)
+        if pipe in self._old:
+            self._drop(pipe)
+
+    def _drop(self, pipe: Pipe) -> None:
+        self._loop.remove_reader(pipe.fd)
+        self._old.remove(pipe)
+        os.close(pipe.fd)

@@ -1,0 +1,269 @@
+"""The worker process from its start to its end: what the core orders is done here, what happens is told.
+
+Threads: the broker's loop only. Nothing here decides what a death means: it becomes a `WorkerExited`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from typing import TYPE_CHECKING
+
+from unstuck.protocol import (
+    NewPipes,
+    Ping,
+    Pong,
+    Ready,
+    Start,
+    Stop,
+    StreamName,
+    ToBroker,
+    ToWorker,
+)
+from unstuck.stack import STACK_SIGNAL
+from unstuck_broker import tree
+from unstuck_broker.actions import Lane
+from unstuck_broker.events import Event, FromWorker, PipeText, StackTaken, WorkerExited
+from unstuck_broker.lane import LaneReader, LaneWriter
+from unstuck_broker.pipes import Pipes
+from unstuck_broker.process import WorkerProcess, exit_facts, kill_all, spawn_worker, watch_fd
+from unstuck_broker.stacks import Stacks
+from unstuck_broker.undertaker import leave_to_undertaker
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from unstuck.config import Config
+
+_EOF_GRACE_S = 0.2
+"""A dying process closes its lanes a moment before its exit can be seen."""
+_NO_PIDFD_POLL_S = 0.05
+_STOP_PONG_S = 0.3
+"""A worker whose GIL is held cannot run its ``finally`` blocks: it is killed after this, not the grace."""
+_KILL_ROUNDS = 5
+"""A tree that forks while it is killed is looked at again."""
+
+
+class Supervisor:
+    """Owns the one worker."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        config: Config,
+        emit: Callable[[Event], None],
+        start_message: Callable[[], Start],
+    ) -> None:
+        """Supervise for a core.
+
+        Args:
+            loop: the broker's.
+            config: deadlines.
+            emit: gets each event.
+            start_message: makes the first message of a worker.
+        """
+        self._loop = loop
+        self._config = config
+        self._emit = emit
+        self._start_message = start_message
+        self._process: WorkerProcess | None = None
+        self._timers: list[asyncio.TimerHandle] = []
+        self._exit_fd: int | None = None
+        self._why = ""
+        self._stop_pings = 0
+        self.paused = False
+        self.exited = asyncio.Event()
+
+    # --- start ------------------------------------------------------------------------------------
+
+    def attach(self, process: WorkerProcess) -> None:
+        """Take a worker that was just started into service."""
+        loop = self._loop
+        self._process = process
+        self._why = ""
+        self.exited.clear()
+        self._main = LaneWriter(process.main_lane, loop)
+        self._thread = LaneWriter(process.thread_lane, loop)
+        self._output = LaneReader(process.output_lane, loop, self._hear, self._lane_broken)
+        fds = (process.stdout_fd, process.stderr_fd)
+        self._pipes = Pipes(loop, fds, process.sync_fd, self._take_text, self._output.read_slice)
+        self._stacks = Stacks(loop, process.stack_fd, self._take_stacks)
+        if self.paused:
+            self.pause()
+        self._exit_fd = watch_fd(process.pid)
+        if self._exit_fd is not None:
+            loop.add_reader(self._exit_fd, self._on_exit)
+        else:
+            self._later(_NO_PIDFD_POLL_S, self._poll_exit)
+        self._main.send(self._start_message())
+        deadline_s = self._config.start_deadline_s
+        self._start_timer = self._later(
+            deadline_s, self.kill, f"its shell was not there after {deadline_s:g} s"
+        )
+
+    def spawn(self, delay_s: float) -> None:
+        """Start a worker after a delay."""
+        if delay_s:
+            self._later(delay_s, self.spawn, 0.0)
+            return
+        try:
+            self.attach(spawn_worker())
+        except OSError as error:
+            why = f"no process could be started: {error}"
+            self._emit(WorkerExited(None, None, why=why))
+
+    # --- orders -----------------------------------------------------------------------------------
+
+    def send(self, lane: Lane, message: ToWorker) -> None:
+        """Write a message on a lane; without a worker it vanishes."""
+        if self._process is not None:
+            (self._main if lane is Lane.main else self._thread).send(message)
+
+    def interrupt(self, *, whole_tree: bool) -> None:
+        """Send SIGINT to the worker's process group, as a terminal does, or to its whole tree."""
+        process = self._process
+        if process is None or process.reap():
+            return
+        pids = self._members() if whole_tree else set[int]()
+        try:
+            os.killpg(process.pid, signal.SIGINT)
+        except (ProcessLookupError, PermissionError):
+            process.signal(signal.SIGINT)
+        for pid in pids - {process.pid}:
+            try:
+                os.kill(pid, signal.SIGINT)
+            except (ProcessLookupError, PermissionError):
+                continue
+
+    def kill(self, why: str) -> None:
+        """Kill the worker and all that it started."""
+        if self._process is not None:
+            self._why = self._why or why
+            for _ in range(_KILL_ROUNDS):
+                pids = self._members()
+                kill_all(pids)
+                if pids <= {self._process.pid}:
+                    break
+
+    def stop(self, grace_s: float) -> None:
+        """Let the worker end by itself; kill it after the grace, or soon where its GIL is held."""
+        self.send(Lane.thread, Stop(grace_s))
+        self._stop_pings += 1
+        self.send(Lane.thread, Ping(-self._stop_pings))
+        self._stop_timer = self._later(_STOP_PONG_S, self.kill, "")
+        self._later(grace_s, self.kill, "")
+
+    def leave(self) -> None:
+        """Before the broker exits: what still lives is left to an undertaker."""
+        process = self._process
+        if process is not None and not process.reap():
+            leave_to_undertaker(process.pid, self._members(), self._config.shutdown_grace_s)
+            return
+        strays = tree.members(tree.process_table(), os.getpid(), os.getpid(), frozenset())
+        kill_all(strays - {os.getpid()})
+
+    def take_stack(self, number: int) -> None:
+        """Ask for the stacks of all threads; a `StackTaken` follows in any case, in time."""
+        if self._process is None:
+            self._emit(StackTaken("(there is no worker now)", (number,)))
+        elif self._stacks.order(number):
+            self._process.signal(STACK_SIGNAL)
+
+    def pids(self) -> set[int]:
+        """Name the processes of the worker's tree."""
+        return set() if self._process is None else self._members()
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Give the memory of messages that the worker has not taken."""
+        if self._process is None:
+            return 0
+        return self._main.waiting_bytes + self._thread.waiting_bytes
+
+    def pause(self) -> None:
+        """Stop reading outputs: the worker blocks when it writes more."""
+        self.paused = True
+        if self._process is not None:
+            self._output.pause()
+            self._pipes.pause()
+
+    def resume(self) -> None:
+        """Go on reading outputs."""
+        self.paused = False
+        if self._process is not None:
+            self._output.resume()
+            self._pipes.resume()
+
+    # --- what happens -----------------------------------------------------------------------------
+
+    def _hear(self, message: ToBroker) -> None:
+        match message:
+            case Ready():
+                self._start_timer.cancel()
+            case Pong(number) if number < 0:
+                self._stop_timer.cancel()
+            case NewPipes(_job, parent_header):
+                fds = self._output.take_fds()
+                if fds is not None:
+                    self._pipes.replace(fds, parent_header)
+            case _:
+                pass
+        self._emit(FromWorker(message))
+
+    def _take_text(self, name: StreamName, text: str, parent: bytes | None) -> None:
+        self._emit(PipeText(name, text, parent))
+
+    def _take_stacks(self, stack: str, numbers: tuple[int, ...]) -> None:
+        self._emit(StackTaken(stack, numbers))
+
+    def _lane_broken(self, reason: str) -> None:
+        """Kill a worker that has closed its lane or written rubbish, unless it is just dying."""
+        closed = reason.startswith("it closed")
+        self._later(_EOF_GRACE_S if closed else 0.0, self.kill, reason)
+
+    def _poll_exit(self) -> None:
+        if self._process is not None and self._process.reap():
+            self._on_exit()
+        else:
+            self._later(_NO_PIDFD_POLL_S, self._poll_exit)
+
+    def _on_exit(self) -> None:
+        """Read what it left, kill what it left, and tell."""
+        process = self._process
+        if process is None or not process.reap():
+            return
+        if self._exit_fd is not None:
+            self._loop.remove_reader(self._exit_fd)
+            os.close(self._exit_fd)
+        kill_all(self._members() - {process.pid})
+        self._output.drain()
+        self._pipes.drain()
+        stack = self._stacks.read()
+        self._stacks.finish()
+        for timer in self._timers:
+            timer.cancel()
+        self._timers.clear()
+        self._process = None
+        for part in (self._main, self._thread, self._output, self._pipes):
+            part.close()
+        process.close()
+        status = process.exit_status
+        code, number = exit_facts(0 if status is None else status)
+        self.exited.set()
+        self._emit(WorkerExited(code, number, stack, self._pipes.last_words(), self._why))
+
+    def _members(self) -> set[int]:
+        process = self._process
+        assert process is not None
+        return tree.members(tree.process_table(), process.pid, os.getpid(), frozenset())
+
+    def _later(
+        self, delay_s: float, call: Callable[..., None], *arguments: object
+    ) -> asyncio.TimerHandle:
+        timer = self._loop.call_later(delay_s, call, *arguments)
+        self._timers = [
+            t for t in self._timers if not t.cancelled() and t.when() > self._loop.time()
+        ]
+        self._timers.append(timer)
+        return timer

@@ -1,0 +1,70 @@
+"""Which processes belong to a worker: its descendants, its session, and the orphans that we inherit."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+
+class Entry(NamedTuple):
+    """One process in the table of the operating system."""
+
+    pid: int
+    parent: int
+    session: int
+    zombie: bool
+
+
+def process_table() -> list[Entry]:
+    """Read the table of all processes."""
+    if sys.platform == "linux":
+        return [entry for name in os.listdir("/proc") if (entry := _read_stat(name))]  # noqa: PTH208 - paths cost
+    import psutil  # noqa: PLC0415 - only where there is no /proc
+
+    table: list[Entry] = []
+    for process in psutil.process_iter(["pid", "ppid", "status"]):
+        try:
+            session = os.getsid(process.pid)
+        except OSError:
+            continue
+        zombie = process.info["status"] == psutil.STATUS_ZOMBIE
+        table.append(Entry(process.pid, process.info["ppid"], session, zombie))
+    return table
+
+
+def _read_stat(name: str) -> Entry | None:
+    """Read ``/proc/PID/stat`` (proc_pid_stat(5)); the name in it may hold spaces and parentheses."""
+    if not name.isdigit():
+        return None
+    try:
+        stat = Path(f"/proc/{name}/stat").read_bytes()
+    except OSError:
+        return None
+    fields = stat[stat.rindex(b")") + 2 :].split()
+    return Entry(int(name), int(fields[1]), int(fields[3]), fields[0] in (b"Z", b"X"))
+
+
+def members(table: list[Entry], worker: int, broker: int, spared: frozenset[int]) -> set[int]:
+    """Find all live processes of a worker's tree, itself included.
+
+    Args:
+        table: all processes.
+        worker: the worker's pid; also its session.
+        broker: our pid: a child of ours that is not spared is an orphan of that tree.
+        spared: our children that are none of the worker's: a template, a next worker.
+    """
+    children: dict[int, list[int]] = {}
+    for entry in table:
+        children.setdefault(entry.parent, []).append(entry.pid)
+    found = {entry.pid for entry in table if entry.session == worker}
+    found |= {worker, *(pid for pid in children.get(broker, ()) if pid not in spared)}
+    waiting = list(found)
+    while waiting:
+        for pid in children.get(waiting.pop(), ()):
+            if pid not in found and pid not in spared:
+                found.add(pid)
+                waiting.append(pid)
+    live = {entry.pid for entry in table if not entry.zombie}
+    return found & live
