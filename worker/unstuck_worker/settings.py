@@ -1,0 +1,130 @@
+"""``%unstuck``: show and change the kernel's settings."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import sys
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from IPython.core.error import UsageError
+from IPython.core.magic import Magics, line_magic, magics_class
+
+from unstuck import config
+from unstuck.errors import ConfigError
+from unstuck.protocol import SetSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from IPython.core.interactiveshell import InteractiveShell
+
+    from unstuck_worker.kernel import UnstuckKernel
+
+AT_START = frozenset({"profile", "ipython_arguments", "matplotlib_backend"})
+"""Settings that the shell reads when it is made."""
+NOTE = "? the default: the kernel may have been started with another value\n"
+
+
+@magics_class
+class SettingsMagics(Magics):
+    """The settings, as a table."""
+
+    @line_magic
+    def unstuck(self, line: str) -> None:
+        """Show all settings, or set one: ``%unstuck [NAME VALUE]``."""
+        kernel: UnstuckKernel = self.shell.kernel  # type: ignore[union-attr]
+        words = line.split(maxsplit=1)
+        match words:
+            case []:
+                sys.stdout.write(table(kernel.settings))
+            case [name]:
+                _check(name)
+                sys.stdout.write(table(kernel.settings, name))
+            case [name, value]:
+                _check(name)
+                sys.stdout.write(_change(kernel, name, value.removeprefix("=").strip()))
+            case _:
+                raise UsageError("Write %unstuck NAME VALUE.")
+
+
+def _check(name: str) -> None:
+    if name not in config.SETTINGS:
+        known = ", ".join(sorted(config.SETTINGS))
+        raise UsageError(f"unknown setting {name!r}: it is one of {known}")
+
+
+def _change(kernel: UnstuckKernel, name: str, text: str) -> str:
+    """Set one setting, here and in the broker; say since when it holds."""
+    given = text.split() if name == "ipython_arguments" else text
+    try:
+        value = getattr(config.make_config({name: given}), name)
+    except ConfigError as error:
+        raise UsageError(str(error)) from None
+    kernel.send_to_broker(SetSettings({name: value}))
+    kernel.settings[name] = value
+    if name in _APPLY:
+        _APPLY[name](kernel.shell, value)
+    since = "from the next restart on" if name in AT_START else "from now on"
+    return f"{name} = {_plain(value)} {since}\n"
+
+
+def _set_jedi(shell: InteractiveShell, value: Any) -> None:  # noqa: ANN401
+    shell.Completer.use_jedi = value
+
+
+def _set_history(shell: InteractiveShell, value: Any) -> None:  # noqa: ANN401
+    if shell.history_manager is not None:
+        shell.history_manager.enabled = value
+
+
+_APPLY: Mapping[str, Callable[[InteractiveShell, Any], None]] = {
+    "jedi": _set_jedi,
+    "history": _set_history,
+}
+
+
+def table(settings: Mapping[str, Any], only: str | None = None) -> str:
+    """Lay out the settings: name, value and meaning.
+
+    A value that differs from its default has a star; a question mark says that the broker may have
+    been started with another.
+    """
+    defaults = config.Config()
+    rows: list[tuple[str, str, str]] = []
+    for name, meaning in meanings().items():
+        if only in (None, name):
+            default = getattr(defaults, name)
+            value = settings.get(name, default)
+            mark = " ?" if name not in settings else "" if value == default else " *"
+            rows.append((name, _plain(value) + mark, meaning))
+    width, value_width = (max(len(row[at]) for row in rows) for at in (0, 1))
+    lines = (f"{name:<{width}}  {value:<{value_width}}  {text}" for name, value, text in rows)
+    note = NOTE if any(name not in settings for name, *_ in rows) else ""
+    return "\n".join(line.rstrip() for line in lines) + f"\n{note}"
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, list):
+        return " ".join(map(str, value)) or "(none)"
+    return str(value)
+
+
+@cache
+def meanings() -> dict[str, str]:
+    """Read each setting's one-line meaning: the string under its field in `unstuck.config`."""
+    found: dict[str, str] = {}
+    for node in ast.parse(inspect.getsource(config)).body:
+        if not isinstance(node, ast.ClassDef) or node.name not in ("WorkerConfig", "Config"):
+            continue
+        for field, after in zip(node.body, [*node.body[1:], None], strict=True):
+            if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
+                found[field.target.id] = _text_of(after)
+    return found
+
+
+def _text_of(statement: ast.stmt | None) -> str:
+    if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant):
+        return " ".join(str(statement.value.value).split())
+    return ""
