@@ -5,6 +5,7 @@ The worker is started before anything heavy is imported, so that both processes 
 
 from __future__ import annotations
 
+import gc
 import sys
 
 from unstuck_broker.process import WorkerProcess, become_subreaper, kill_all, spawn_worker
@@ -20,8 +21,9 @@ def main(arguments: list[str]) -> int:
     if sys.platform == "win32":
         sys.stderr.write("unstuck: Windows is not supported yet\n")
         return 2
-    become_subreaper()
+    gc.disable()  # Until all is imported: a collection finds nothing there.
     worker = spawn_worker()
+    become_subreaper()
     from unstuck.errors import ConfigError  # noqa: PLC0415 - after the worker was started
 
     try:

@@ -1,7 +1,7 @@
 """Wires sockets, core and supervisor; what is to be done is decided in `unstuck_broker.core`.
 
-The hot path has no await: a descriptor becomes readable, its message becomes an event, the core's actions are
-carried out, all in one callback of the loop.
+The hot path has no await: a descriptor becomes readable, its message becomes an event, and the core's
+actions are carried out, all in one callback of the loop.
 """
 
 from __future__ import annotations
@@ -15,8 +15,6 @@ import time
 from collections import deque
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, assert_never
-
-import anyio
 
 from unstuck.errors import ClientError
 from unstuck.protocol import Finished, Outcome
@@ -88,7 +86,7 @@ class App:
     async def serve(self) -> None:
         """Run the kernel until it is shut down."""
         self._loop = loop = asyncio.get_running_loop()
-        self._ended = anyio.Event()
+        self._ended = asyncio.Event()
         self._publisher = Publisher(self._sockets, self._config, loop, self._flow)
         self._supervisor = Supervisor(loop, self._config, self._emit, self._core.start_message)
         self._supervisor.attach(self._first_worker)
@@ -132,7 +130,7 @@ class App:
             self._loop.call_soon(self._poll)
 
     def _missed(self) -> bool:
-        """Tell whether something came while we were sending: the descriptor will not say so again."""
+        """Tell whether something came while we sent: the descriptor will not say so again."""
         channels = [c for c in SocketID if c is not SocketID.shell or not self._backlog_full()]
         return any(self._sockets.pending(channel) for channel in channels)
 
@@ -303,8 +301,8 @@ class App:
         """Give the worker a moment to end; whoever asked for the restart waits for our exit."""
         supervisor = self._supervisor
         supervisor.stop(self._config.shutdown_grace_s)
-        with anyio.move_on_after(_EXIT_S):
-            await supervisor.exited.wait()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(supervisor.exited.wait(), _EXIT_S)
         self._publisher.retry()
         supervisor.leave()
 

@@ -89,7 +89,7 @@ class LaneReader:
             lane: the socket.
             loop: the broker's.
             take: gets each message.
-            broken: gets the reason when the lane is of no use any more: rubbish, or closed by the worker.
+            broken: gets the reason when the lane is of no use: rubbish, or closed by the worker.
         """
         self._lane = lane
         self._loop = loop
@@ -102,7 +102,7 @@ class LaneReader:
         self.resume()
 
     def pause(self) -> None:
-        """Leave the rest in the socket: the worker's writers block, and that is the back-pressure."""
+        """Leave the rest in the socket: its writers block, and that is the back-pressure."""
         if not self.paused:
             self.paused = True
             self._loop.remove_reader(self._lane)

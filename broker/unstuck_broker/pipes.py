@@ -58,11 +58,11 @@ class Pipes:
         Args:
             loop: the broker's.
             fds: read ends for stdout and stderr; closed by `close`.
-            sync_fd: the page shared with the worker: while its first byte is 1, the worker waits before it
-                writes text to its lane, so that text of children keeps its place between prints.
+            sync_fd: the page shared with the worker: while its first byte is 1, the worker waits
+                before it writes text to its lane: text of children stays in its place.
             take: gets text, with its cell's header where that is not the running cell.
-            read_lane: reads a slice of the output lane; called between reading and taking, since what the worker
-                wrote there before the child wrote here goes first.
+            read_lane: reads a slice of the output lane; called between reading and taking, since
+                what the worker wrote there before the child wrote here goes first.
         """
         self._loop = loop
         self._take = take
@@ -75,7 +75,7 @@ class Pipes:
         self.resume()
 
     def replace(self, fds: tuple[int, int], parent: bytes) -> None:
-        """Take new pipes into use; the old ones belong to ``parent``, whose children may hold them."""
+        """Take new pipes into use; children of ``parent`` may hold the old ones."""
         for pipe in self._current:
             pipe.parent = parent
             self._old.append(pipe)

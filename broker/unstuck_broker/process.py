@@ -6,38 +6,49 @@ imports only small parts of the standard library.
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
 import os
 import signal
 import socket
 import sys
-from dataclasses import dataclass, field
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _FIRST_FD = 3
-"""The worker's own descriptors are 3 (main lane), 4 (thread lane), 5 (output lane), 6 (sync), 7 (stacks)."""
+"""The worker's are 3 (main lane), 4 (thread lane), 5 (output lane), 6 (sync), 7 (stacks)."""
 _HIGH_FD = 20
 _PR_SET_CHILD_SUBREAPER = 36
 SYNC_BYTES = 4096
 
 
-@dataclass(slots=True)
 class WorkerProcess:
-    """A worker that was started, and the broker's ends of what connects the two."""
+    """A worker that was started, and the broker's ends of what connects the two.
 
-    pid: int
-    main_lane: socket.socket
-    thread_lane: socket.socket
-    output_lane: socket.socket
-    stdout_fd: int
-    """The read end of what C code and child processes write to fd 1."""
-    stderr_fd: int
-    stack_fd: int
-    """The read end of the pipe that faulthandler writes stacks into."""
-    sync_fd: int
-    """A page shared with the worker; its first byte is 1 while pipe text is read but not sent on."""
-    exit_status: int | None = field(default=None)
-    """As waitpid gives it, once the process has been reaped."""
+    Attributes:
+        pid: the process, also its session and process group.
+        main_lane, thread_lane, output_lane: sockets, non-blocking.
+        stdout_fd, stderr_fd: read ends of what C code and child processes write to fd 1 and 2.
+        stack_fd: read end of the pipe that faulthandler writes stacks into.
+        sync_fd: a page shared with the worker, see `unstuck_broker.pipes`.
+        exit_status: as waitpid gives it, once the process has been reaped.
+    """
+
+    __slots__ = (
+        "exit_status", "main_lane", "output_lane", "pid", "stack_fd", "stderr_fd", "stdout_fd",
+        "sync_fd", "thread_lane",
+    )  # fmt: skip
+
+    def __init__(
+        self, pid: int, lanes: Iterable[socket.socket], read_fds: Iterable[int], sync_fd: int
+    ) -> None:
+        """Own the lanes (main, thread, output), the read ends (1, 2, stacks) and the page."""
+        self.pid = pid
+        self.main_lane, self.thread_lane, self.output_lane = lanes
+        self.stdout_fd, self.stderr_fd, self.stack_fd = read_fds
+        self.sync_fd = sync_fd
+        self.exit_status: int | None = None
 
     def reap(self) -> bool:
         """Collect the exit status without waiting; True once the process has ended."""
@@ -53,10 +64,7 @@ class WorkerProcess:
     def signal(self, number: int) -> None:
         """Send a signal to the process, if it has not ended."""
         if self.exit_status is None:
-            try:
-                os.kill(self.pid, number)
-            except ProcessLookupError:
-                pass  # It has ended, and its exit is about to be seen.
+            kill_all({self.pid}, number)
 
     def close(self) -> None:
         """Close the broker's ends, but for fd 1 and 2, which `unstuck_broker.pipes` owns."""
@@ -67,8 +75,10 @@ class WorkerProcess:
 
 
 def become_subreaper() -> None:
-    """Have orphans of the worker's tree become our children, so that none of them is lost (Linux)."""
+    """Have orphans of the worker's tree become our children: none of them is lost (Linux)."""
     if sys.platform == "linux":
+        import ctypes  # noqa: PLC0415 - 5 ms, after the worker was started
+
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
@@ -81,7 +91,6 @@ def spawn_worker() -> WorkerProcess:
     lanes = [socket.socketpair() for _ in range(3)]
     pipes = [os.pipe() for _ in range(3)]
     sync_fd = _shared_page()
-    main_lane, thread_lane, output_lane = (lane[0] for lane in lanes)
     stdout, stderr, stack = pipes
     theirs = [lane[1].fileno() for lane in lanes] + [sync_fd, stack[1]]
     # Above all targets, so that no dup2 in the child closes the source of a later one.
@@ -102,13 +111,12 @@ def spawn_worker() -> WorkerProcess:
             os.close(fd)
         for lane in lanes:
             lane[1].close()
-    for lane in (main_lane, thread_lane, output_lane):
-        lane.setblocking(False)
-    for fd in (stdout[0], stderr[0], stack[0]):
+    for lane in lanes:
+        lane[0].setblocking(False)
+    read_fds = [pipe[0] for pipe in pipes]
+    for fd in read_fds:
         os.set_blocking(fd, False)
-    return WorkerProcess(
-        pid, main_lane, thread_lane, output_lane, stdout[0], stderr[0], stack[0], sync_fd
-    )
+    return WorkerProcess(pid, [lane[0] for lane in lanes], read_fds, sync_fd)
 
 
 def _shared_page() -> int:
@@ -125,7 +133,7 @@ def _shared_page() -> int:
 
 
 def watch_fd(pid: int) -> int | None:
-    """Give a descriptor that is readable once the process has ended; None where there is no pidfd."""
+    """Give a descriptor that is readable once the process has ended; None without pidfd."""
     if sys.platform != "linux":
         return None
     try:
@@ -141,10 +149,10 @@ def exit_facts(status: int) -> tuple[int | None, int | None]:
     return os.waitstatus_to_exitcode(status), None
 
 
-def kill_all(pids: set[int]) -> None:
-    """Send SIGKILL to processes; those that have ended or are not ours are passed over."""
+def kill_all(pids: set[int], number: int = signal.SIGKILL) -> None:
+    """Send a signal to processes; those that have ended or are not ours are passed over."""
     for pid in pids:
         try:
-            os.kill(pid, signal.SIGKILL)
+            os.kill(pid, number)
         except (ProcessLookupError, PermissionError):
             continue

@@ -1,7 +1,8 @@
-"""iopub with back-pressure: nothing is dropped for a subscriber that is only slow, and none can stop the rest.
+"""iopub with back-pressure: a slow subscriber loses nothing, and a dead one stops nobody.
 
-A full iopub holds up the worker's outputs, not the broker: messages wait here, a bounded number, and the worker
-is not read meanwhile. A subscriber that does not read at all for ``iopub_stall_s`` loses messages, the others none.
+A full iopub holds up the worker's outputs, not the broker: messages wait here, a bounded number, and
+the worker is not read meanwhile. A subscriber that does not read at all for ``iopub_stall_s`` loses
+messages, the others none.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 _RETRY_S = 0.005
 _MAX_WAITING = 10_000
-"""Statuses of control requests come although outputs are held; beyond this the oldest are dropped."""
+"""Statuses of control requests come while outputs are held: the oldest are dropped then."""
 _MAX_IN_FLIGHT_BYTES = 256 << 20
 
 

@@ -1,4 +1,4 @@
-"""The Python stacks of a worker, taken from outside: faulthandler writes them although the GIL is held."""
+"""The Python stacks of a worker, taken from outside: faulthandler needs no GIL to write them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TakeStacks = Callable[[str, tuple[int, ...]], None]
 
 
 class Stacks:
-    """Reads the pipe that faulthandler writes into; a dump has no end mark, so it ends when it is quiet."""
+    """Reads the pipe of faulthandler; a dump has no end mark, so it ends when it is quiet."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, fd: int, take: TakeStacks) -> None:
         """Read ``fd``; ``take`` gets each dump with the numbers of the orders that it answers."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import getpass
 import os
 import sys
-import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,7 +29,7 @@ def run(options: Options, worker: WorkerProcess) -> int:
     """
     named = options.connection_file
     asked = new_connection() if named is None else read_connection(Path(named))
-    session = uuid.uuid4().hex
+    session = os.urandom(16).hex()
     wire = Wire(asked.key, asked.signature_scheme, session, _username(), os.getpid())
     sockets = Sockets.bind(asked)
     connection = sockets.connection
@@ -40,6 +40,8 @@ def run(options: Options, worker: WorkerProcess) -> int:
             sys.stderr.write(f"unstuck: connect with --existing {connection.path}\n")
         ports = {f"{channel}_port": port for channel, port in connection.ports.items()}
         core = Core(options.config, KernelFacts(session, str(connection.path), ports))
+        gc.freeze()
+        gc.enable()
         asyncio.run(App(options.config, core, wire, sockets, worker).serve())
     finally:
         sockets.close()

@@ -1,6 +1,6 @@
-"""The worker process from its start to its end: what the core orders is done here, what happens is told.
+"""The worker process from start to end: what the core orders is done, what happens is told.
 
-Threads: the broker's loop only. Nothing here decides what a death means: it becomes a `WorkerExited`.
+Threads: the broker's loop only. Nothing here decides what a death means: it becomes an event.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _EOF_GRACE_S = 0.2
 """A dying process closes its lanes a moment before its exit can be seen."""
 _NO_PIDFD_POLL_S = 0.05
 _STOP_PONG_S = 0.3
-"""A worker whose GIL is held cannot run its ``finally`` blocks: it is killed after this, not the grace."""
+"""A worker whose GIL is held cannot run ``finally`` blocks: it is killed after this."""
 _KILL_ROUNDS = 5
 """A tree that forks while it is killed is looked at again."""
 
@@ -126,15 +126,8 @@ class Supervisor:
         if process is None or process.reap():
             return
         pids = self._members() if whole_tree else set[int]()
-        try:
-            os.killpg(process.pid, signal.SIGINT)
-        except (ProcessLookupError, PermissionError):
-            process.signal(signal.SIGINT)
-        for pid in pids - {process.pid}:
-            try:
-                os.kill(pid, signal.SIGINT)
-            except (ProcessLookupError, PermissionError):
-                continue
+        kill_all(pids - {process.pid}, signal.SIGINT)
+        kill_all({-process.pid}, signal.SIGINT)  # The group; the worker leads it.
 
     def kill(self, why: str) -> None:
         """Kill the worker and all that it started."""

@@ -1,10 +1,9 @@
-"""Which processes belong to a worker: its descendants, its session, and the orphans that we inherit."""
+"""Which processes belong to a worker: descendants, its session, the orphans that we inherit."""
 
 from __future__ import annotations
 
 import os
 import sys
-from pathlib import Path
 from typing import NamedTuple
 
 
@@ -20,7 +19,8 @@ class Entry(NamedTuple):
 def process_table() -> list[Entry]:
     """Read the table of all processes."""
     if sys.platform == "linux":
-        return [entry for name in os.listdir("/proc") if (entry := _read_stat(name))]  # noqa: PTH208 - paths cost
+        names = os.listdir("/proc")  # noqa: PTH208 - no paths are needed
+        return [entry for name in names if (entry := _read_stat(name))]
     import psutil  # noqa: PLC0415 - only where there is no /proc
 
     table: list[Entry] = []
@@ -39,7 +39,8 @@ def _read_stat(name: str) -> Entry | None:
     if not name.isdigit():
         return None
     try:
-        stat = Path(f"/proc/{name}/stat").read_bytes()
+        with open(f"/proc/{name}/stat", "rb") as file:  # noqa: PTH123 - pathlib costs the start 6 ms
+            stat = file.read()
     except OSError:
         return None
     fields = stat[stat.rindex(b")") + 2 :].split()

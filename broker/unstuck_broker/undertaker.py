@@ -1,7 +1,7 @@
-"""A last small process: it waits for the grace of a worker whose broker has exited, then kills its tree.
+"""A last small process: it gives a worker its grace after the broker's exit, then kills its tree.
 
-Every client waits for the broker's exit, and none for the atexit handlers of a user's cell: so the broker
-goes first.
+Every client waits for the broker's exit, and none for the atexit handlers of a user's cell: so the
+broker goes first.
 """
 
 from __future__ import annotations
