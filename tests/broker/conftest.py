@@ -1,4 +1,4 @@
-"""Fixtures of the broker's tests: sockets that are bound, and a folder for ipc."""
+"""Fixtures of the broker's tests: bound sockets, and both ends of the wire."""
 
 from __future__ import annotations
 
@@ -11,10 +11,15 @@ import pytest
 
 pytest.register_assert_rewrite("broker.zmq_clients")
 
+from broker.wire_clients import make_session, make_wire  # noqa: E402 - as below
 from broker.zmq_clients import Bound, bind, describe  # noqa: E402 - after the rewrite of its asserts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from jupyter_client.session import Session
+
+    from unstuck_broker.wire import Wire
 
 
 @pytest.fixture
@@ -29,3 +34,13 @@ def folder() -> Iterator[Path]:
 def bound(folder: Path) -> Iterator[Bound]:
     with bind(describe("tcp", folder)) as both:
         yield both
+
+
+@pytest.fixture
+def wire() -> Wire:
+    return make_wire()
+
+
+@pytest.fixture
+def session() -> Session:
+    return make_session()
