@@ -1,0 +1,167 @@
+"""A Caller's life in an asyncio event loop.
+
+Threads: a host belongs to the thread of its loop; only `wake` and a call's `cancel` may be used from others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import threading
+from collections.abc import Awaitable, Callable
+from time import monotonic
+from types import CoroutineType
+from typing import TYPE_CHECKING, Any
+
+from unstuck.future import CANCELLED, ERROR, RESULT, Call, Future
+from unstuck.hosts import Owner, TimerCall, close, without_frame
+
+if TYPE_CHECKING:
+    from unstuck.typing import Backend
+
+CANCEL_AGAIN_S = 0.1
+"""At the end a call that goes on after its cancellation is cancelled again, this often."""
+
+
+class AsyncioCall:
+    """A call that runs as a task of asyncio."""
+
+    __slots__ = ("_host", "future", "started", "task")
+
+    task: asyncio.Task[None]
+
+    def __init__(self, host: AsyncioHost, future: Future[Any]) -> None:
+        self._host = host
+        self.future = future
+        self.started = False
+
+    @property
+    def executing(self) -> bool:
+        coroutine = self.task.get_coro()
+        return isinstance(coroutine, CoroutineType) and coroutine.cr_running
+
+    def is_current(self) -> bool:
+        if threading.get_ident() != self._host.ident:
+            return False
+        return asyncio.current_task() is self.task
+
+    def cancel(self, message: str) -> bool:
+        if threading.get_ident() == self._host.ident:
+            self.resume()
+            return True
+        return self._host.owner.post(self)
+
+    def resume(self) -> None:
+        # A task that is cancelled before its first step would never run: the first step looks by itself.
+        if self.started:
+            self.task.cancel()
+
+    def ended(self, _task: asyncio.Task[None]) -> None:
+        self._host.active.pop(self.future, None)
+        if not self.started:
+            # Somebody cancelled all tasks of the loop in the moment before the first step.
+            self._host.unstarted -= 1
+            self._host.owner.settle(self.future, CANCELLED)
+
+
+class AsyncioHost:
+    """A running asyncio loop."""
+
+    backend: Backend = "asyncio"
+    fifo = True
+
+    def __init__(self, owner: Owner) -> None:
+        self.owner = owner
+        self.loop = asyncio.get_running_loop()
+        self.ident = threading.get_ident()
+        self.unstarted = 0
+        self.active: dict[Future[Any], Call] = {}
+        self._context = contextvars.Context()
+        self._body: asyncio.Task[Any] | None = None
+        self._ending = False
+
+    def wake(self) -> None:
+        # A copy of an empty context: a nested loop may drain inside of a drain, and a context is entered once.
+        if threading.get_ident() == self.ident:
+            self.loop.call_soon(self.owner.drain, context=self._context.copy())
+        else:
+            self.loop.call_soon_threadsafe(self.owner.drain, context=self._context.copy())
+
+    def defer(self) -> None:
+        """Drain again when the tasks made so far have taken their first steps."""
+        self.wake()
+
+    def start(
+        self, future: Future[Any], awaitable: Awaitable[Any], context: contextvars.Context
+    ) -> None:
+        call = AsyncioCall(self, future)
+        self.unstarted += 1
+        call.task = self.loop.create_task(self._run(call, future, awaitable), context=context)
+        call.task.add_done_callback(call.ended, context=context)
+        self.active[future] = call
+        future.begin(call)
+
+    async def _run(self, call: AsyncioCall, future: Future[Any], awaitable: Awaitable[Any]) -> None:
+        call.started = True
+        self.unstarted -= 1
+        if future.cancelled():
+            close(awaitable)
+            self.owner.settle(future, CANCELLED)
+            return
+        try:
+            value = await awaitable
+        except asyncio.CancelledError as error:
+            self.owner.settle(future, CANCELLED, error)
+        except BaseException as error:
+            self.owner.settle(future, ERROR, without_frame(error))
+        else:
+            self.owner.settle(future, RESULT, value)
+
+    def later(self, delay_s: float, function: Callable[[], None], future: Future[Any]) -> None:
+        handle = self.loop.call_later(
+            delay_s, self._due, future, function, context=self._context.copy()
+        )
+        call = TimerCall(self, future, handle.cancel)
+        self.active[future] = call
+        if not future.begin(call):
+            call.resume()
+
+    def _due(self, future: Future[Any], function: Callable[[], None]) -> None:
+        self.active.pop(future, None)
+        function()
+
+    async def open(self) -> None:
+        """Take the current task for the body of the ``async with``."""
+        self._body = asyncio.current_task()
+
+    def end_body(self) -> None:
+        """Cancel the body, which a later `leave` then tells from a cancellation by others."""
+        if self._body is not None and not self._ending:
+            self._ending = True
+            self._body.cancel()
+
+    async def leave(self, error: BaseException | None, deadline_s: float) -> bool:
+        """End all calls after the body has ended; True when the error is but our own cancellation."""
+        body, self._body = self._body, None
+        ours = False
+        if self._ending and body is not None:
+            try:
+                # A cancellation that came when the body was about to end is delivered at the next await.
+                await asyncio.sleep(0)
+            except asyncio.CancelledError as late:
+                error = late
+            body.uncancel()
+            ours = isinstance(error, asyncio.CancelledError) and not body.cancelling()
+        await self._end_calls(deadline_s)
+        return ours
+
+    async def _end_calls(self, deadline_s: float) -> None:
+        until = monotonic() + deadline_s
+        while self.active and monotonic() < until:
+            for future in list(self.active):
+                future.cancel()
+            tasks = [call.task for call in self.active.values() if isinstance(call, AsyncioCall)]
+            if tasks:
+                await asyncio.wait(tasks, timeout=CANCEL_AGAIN_S)
+            # The tasks' own callbacks, which strike them off, run in the next turn of the loop.
+            await asyncio.sleep(0)

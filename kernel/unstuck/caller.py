@@ -1,0 +1,391 @@
+"""Call functions in other threads, each with an event loop: the `Caller`.
+
+Threads: a Caller belongs to one thread and is used from any.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import importlib
+import logging
+import threading
+from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
+from time import monotonic
+from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, Self, TypeVar, cast
+
+from unstuck.callerthread import ThreadStart, check_backend
+from unstuck.eitherway import GetMethod, ToThreadMethod
+from unstuck.future import DeadlockError, Future, InvalidStateError, current_future
+from unstuck.lifespan import STOP_DEADLINE_S, Lifespan
+from unstuck.scheduler import DelayedCall, Scheduler, is_awaitable
+from unstuck.seconds import check_seconds
+from unstuck.threadpool import pool
+from unstuck.typing import NO_VALUE, Backend, NoValue
+from unstuck.waiting import current_backend
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from unstuck.cancelled import FutureCancelledError
+    from unstuck.locks import AsyncLock, ReentrantAsyncLock
+
+__all__ = [
+    "AsyncLock",
+    "Caller",
+    "DeadlockError",
+    "Future",
+    "FutureCancelledError",
+    "InvalidStateError",
+    "ReentrantAsyncLock",
+]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+START_DEADLINE_S = 60.0
+"""How long a new thread may take until its event loop runs."""
+
+_EMPTY = contextvars.Context()
+
+
+_LAZY = {
+    "AsyncLock": "unstuck.locks",
+    "FutureCancelledError": "unstuck.cancelled",
+    "ReentrantAsyncLock": "unstuck.locks",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name in _LAZY:
+        return getattr(importlib.import_module(_LAZY[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+class Caller:
+    """Run calls in one thread, which has an event loop of asyncio or trio.
+
+    A thread has at most one Caller. ``Caller()`` gives the one of the current thread; ``async with
+    Caller(create=True)`` makes one in a loop that runs already, `start_new` starts a thread with a loop of its own.
+
+    Calls start in the order in which they were submitted by one thread; a synchronous one ends before the next one
+    starts. A call runs in a copy of the context of its submission. Whatever it raises, KeyboardInterrupt
+    included, is in its future and does not harm the Caller.
+    """
+
+    MAX_IDLE_POOL_INSTANCES: ClassVar[int] = 10
+    """How many idle threads are kept for `to_thread`, for each backend."""
+    MAX_BUFFER_SIZE: ClassVar[int] = 1000
+    """How many calls of one function may wait in its queue (`queue_call`)."""
+
+    thread: threading.Thread
+    """The thread in which calls run."""
+    backend: Backend
+    """The kind of event loop that runs there."""
+    log: logging.Logger | logging.LoggerAdapter[Any]
+    """Where errors go that no future can carry."""
+    scheduler: Scheduler
+    """Its queue; for other modules of the kernel, not for users."""
+    lifespan: Lifespan
+    """Its state; for other modules of the kernel, not for users."""
+    get: ClassVar[GetMethod] = GetMethod()
+    to_thread: ClassVar[ToThreadMethod] = ToThreadMethod()
+
+    _instances: ClassVar[dict[threading.Thread, Caller]] = {}
+    _naming: ClassVar[threading.Lock] = threading.Lock()
+    """Held while a thread with a name is started: a name has one Caller."""
+
+    def __new__(
+        cls,
+        *,
+        thread: threading.Thread | None = None,
+        log: logging.Logger | logging.LoggerAdapter[Any] | None = None,
+        create: bool = False,
+        protected: bool = False,
+    ) -> Self:
+        """Give the Caller of a thread.
+
+        Args:
+            thread: whose; by default the current thread.
+            log: used instead of the logger ``unstuck``, when created.
+            create: make one if there is none; this has to be done inside a running event loop.
+            protected: `stop` needs ``force``, when created.
+
+        Raises:
+            RuntimeError: there is none, and ``create`` is not set or no event loop runs.
+        """
+        thread = thread or threading.current_thread()
+        found = cls.find(thread)
+        if found is not None:
+            return found
+        if not create:
+            raise RuntimeError(
+                f"Caller<{thread.name}> does not exist: make one with `async with Caller(create=True)`"
+                " in that thread, or with `Caller.start_new()`"
+            )
+        backend = current_backend()
+        if backend is None:
+            raise RuntimeError(
+                f"Caller<{thread.name}> needs a running event loop of asyncio or trio to be created in"
+            )
+        self = super().__new__(cls)
+        self.thread = thread
+        self.backend = backend
+        self.log = log or logging.getLogger("unstuck")
+        self.scheduler = Scheduler(thread.name, self.log)
+        self.lifespan = Lifespan(thread, self.scheduler, self._forget)
+        self._protected = protected
+        cls._instances[thread] = self
+        return self
+
+    def _forget(self) -> None:
+        if self._instances.get(self.thread) is self:
+            del self._instances[self.thread]
+        pool.discard(self)
+
+    def __repr__(self) -> str:
+        return f"Caller<{self.thread.name}>"
+
+    async def __aenter__(self) -> Self:
+        self.backend = current_backend() or self.backend
+        await self.lifespan.enter(self.backend)
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool:
+        return await self.lifespan.leave(exc)
+
+    @property
+    def protected(self) -> bool:
+        """Whether `stop` does nothing without ``force``."""
+        return self._protected
+
+    @property
+    def running(self) -> bool:
+        """Whether calls are run now; those made before that are held."""
+        return self.lifespan.running
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the Caller takes no calls any more."""
+        return self.lifespan.stopped
+
+    def stop(self, *, force: bool = False) -> None:
+        """Cancel all calls and end the Caller; for one made by `start_new` the thread ends too.
+
+        From another thread this waits for the end.
+
+        Args:
+            force: stop a protected one as well.
+
+        Raises:
+            TimeoutError: a call goes on in spite of its cancellation. The Caller takes no others.
+        """
+        if self._protected and not force:
+            return
+        self.lifespan.request_stop()
+        if not self.lifespan.await_end(monotonic() + STOP_DEADLINE_S):
+            raise TimeoutError(
+                f"{self!r} did not stop: a call goes on in spite of its cancellation"
+            )
+
+    def call_soon(
+        self, func: Callable[P, Awaitable[T] | T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Future[T]:
+        """Call ``func(*args, **kwargs)`` in the Caller's thread, in a copy of the current context.
+
+        Args:
+            func: a function or coroutine function; what it returns is awaited if that is possible. A coroutine is
+                taken too.
+
+        Raises:
+            anyio.ClosedResourceError: the Caller has stopped.
+        """
+        self._check_call(func)
+        future: Future[T] = Future(self.thread, is_call=True)
+        self.scheduler.submit(future, contextvars.copy_context(), func, args, kwargs)
+        return future
+
+    def call_later(
+        self,
+        delay: float,
+        func: Callable[P, Awaitable[T] | T],
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> Future[T]:
+        """Call as `call_soon` does, ``delay`` seconds after now."""
+        self._check_call(func)
+        delay_s = check_seconds(delay, "delay", self)
+        future: Future[T] = Future(self.thread, is_call=True)
+        call = DelayedCall(self.scheduler, delay_s, future, func, args, kwargs)
+        if delay_s == 0:
+            call.submit()
+        elif self.scheduler.in_thread():
+            call.resume()
+        else:
+            self.scheduler.post(call)
+        return future
+
+    def call_direct(self, func: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> None:
+        """Call a quick function in the Caller's event loop, without future and context; errors are logged."""
+        self._check_call(func)
+        self.scheduler.submit(None, _EMPTY, func, args, kwargs)
+
+    def post_direct(self, func: Callable[..., Any], *args: object) -> bool:
+        """Do as `call_direct`; False, instead of an error, when the Caller has stopped."""
+        if self.scheduler.closing:
+            return False
+        self.scheduler.submit(None, _EMPTY, func, args, {})
+        return True
+
+    def call_using_backend(
+        self,
+        backend: Backend,
+        func: Callable[P, Awaitable[T] | T],
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> Future[T]:
+        """Call as `call_soon` does, in an event loop of this kind.
+
+        If it is not this Caller's kind, that is the loop of a child with a thread of its own, named
+        after this one.
+        """
+        caller = self
+        if check_backend(backend) != self.backend:
+            caller = self.get(name=f"{self.thread.name} ({backend})", backend=backend)
+        return caller.call_soon(func, *args, **kwargs)
+
+    def _check_call(self, func: object) -> None:
+        if self.scheduler.closing:
+            from unstuck.cancelled import CallerStoppedError  # noqa: PLC0415  (needs anyio)
+
+            raise CallerStoppedError(f"{self!r} has stopped: it takes no more calls")
+        if not callable(func) and not is_awaitable(func):
+            raise TypeError(f"{self!r} cannot call {func!r}")
+
+    @classmethod
+    def find(cls, thread: threading.Thread) -> Self | None:
+        """Give the Caller of a thread, or None."""
+        caller = cls._instances.get(thread)
+        return cast("Self | None", caller)
+
+    @classmethod
+    def current_future(cls) -> Future[Any] | None:
+        """Give the future of the call that the current code belongs to, or None."""
+        return current_future.get()
+
+    @classmethod
+    def all_callers(cls, running_only: bool = True) -> list[Caller]:  # noqa: FBT001, FBT002
+        """List the Callers in the order of their creation."""
+        callers = tuple(cls._instances.values())
+        return [caller for caller in callers if caller.running or not running_only]
+
+    @classmethod
+    def stop_all(cls, *, _stop_protected: bool = False) -> None:
+        """Stop all Callers that are not protected, the youngest first, and wait for their end.
+
+        Raises:
+            TimeoutError: some did not end; the message names them.
+        """
+        callers = [
+            caller
+            for caller in reversed(tuple(cls._instances.values()))
+            if _stop_protected or not caller.protected
+        ]
+        for caller in callers:
+            caller.lifespan.request_stop()
+        until = monotonic() + STOP_DEADLINE_S
+        if left := [caller for caller in callers if not caller.lifespan.await_end(until)]:
+            raise TimeoutError(
+                f"{left!r} did not stop: a call goes on in spite of its cancellation"
+            )
+
+    @classmethod
+    def start_new(
+        cls,
+        *,
+        backend: Backend | NoValue = NO_VALUE,
+        log: logging.Logger | logging.LoggerAdapter[Any] | None = None,
+        name: str | None = None,
+        protected: bool = False,
+        backend_options: dict[str, Any] | NoValue | None = NO_VALUE,
+    ) -> Self:
+        """Start a daemon thread with an event loop and a Caller, and wait until it runs.
+
+        Args:
+            backend: by default that of the current event loop; asyncio where none runs.
+            log: where errors go that no future can carry.
+            name: of the thread, which no other Caller may have.
+            protected: `stop` needs ``force``.
+            backend_options: given to `anyio.run`.
+
+        Raises:
+            RuntimeError: the name is taken.
+            ModuleNotFoundError: the backend is not installed.
+        """
+        backend = check_backend(
+            (current_backend() or "asyncio") if isinstance(backend, NoValue) else backend
+        )
+        options = None if isinstance(backend_options, NoValue) else backend_options
+
+        def make() -> Self:
+            return cls(create=True, protected=protected, log=log)
+
+        with cls._naming if name is not None else nullcontext():
+            if cls._named(name) is not None:
+                raise RuntimeError(f"Caller<{name}> exists already")
+            return ThreadStart(make, backend, name, options).wait(START_DEADLINE_S)
+
+    @classmethod
+    def get_instance(cls, name: str | None = "MainThread", *, create: bool = False) -> Self:
+        """Give the Caller of the thread with this name.
+
+        Args:
+            name: of the thread.
+            create: start one if there is none (never for the main thread).
+
+        Raises:
+            RuntimeError: there is none.
+        """
+        found = cls._named(name)
+        if found is not None:
+            return found
+        if create and name != threading.main_thread().name:
+            try:
+                return cls.start_new(name=name)
+            except RuntimeError:
+                # Another thread may have started it at this moment.
+                if (found := cls._named(name)) is not None:
+                    return found
+                raise
+        raise RuntimeError(f"Caller<{name}> does not exist")
+
+    @classmethod
+    def _named(cls, name: str | None) -> Self | None:
+        for thread, caller in tuple(cls._instances.items()):
+            if thread.name == name and name is not None:
+                return cast("Self", caller)
+        return None
+
+    @classmethod
+    def to_thread_by_name(
+        cls,
+        name: str | None,
+        func: Callable[P, Awaitable[T] | T],
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> Future[T]:
+        """Call as `call_soon` does in the Caller of this name, which is started if there is none.
+
+        Without a name this is `to_thread`. The main thread's Caller is never started, only used.
+        """
+        if name is None:
+            return cls.to_thread(func, *args, **kwargs)
+        return cls.get_instance(name, create=True).call_soon(func, *args, **kwargs)

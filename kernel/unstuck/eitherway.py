@@ -1,0 +1,91 @@
+"""The methods of a Caller that can be called on an instance and on the class."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+from unstuck.callerthread import check_backend
+from unstuck.threadpool import pool
+from unstuck.waiting import current_backend
+
+if TYPE_CHECKING:
+    from unstuck.caller import Caller
+    from unstuck.future import Future
+    from unstuck.typing import Backend
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class BoundToThread:
+    """``Caller.to_thread`` or ``caller.to_thread``, ready to be called."""
+
+    __slots__ = ("_caller", "_owner")
+
+    def __init__(self, owner: type[Caller], caller: Caller | None) -> None:
+        self._owner = owner
+        self._caller = caller
+
+    def __call__(
+        self, func: Callable[P, Awaitable[T] | T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Future[T]:
+        """Call ``func`` as `Caller.call_soon` does, in an idle thread of the pool or a new one.
+
+        The thread has an event loop of the same kind as the Caller (called on the class: as the current loop;
+        asyncio where none runs), and a Caller of its own.
+        """
+        backend = self._caller.backend if self._caller else current_backend() or "asyncio"
+        caller = pool.take(backend) or self._owner.start_new(backend=backend)
+        return pool.call(caller, func, args, kwargs)
+
+
+class ToThreadMethod:
+    """`Caller.to_thread`."""
+
+    def __get__(self, caller: Caller | None, owner: type[Caller]) -> BoundToThread:
+        return BoundToThread(owner, caller)
+
+
+class BoundGet:
+    """``Caller.get`` or ``caller.get``, ready to be called."""
+
+    __slots__ = ("_caller", "_owner")
+
+    def __init__(self, owner: type[Caller], caller: Caller | None) -> None:
+        self._owner = owner
+        self._caller = caller
+
+    def __call__(
+        self, *, name: str | None = None, backend: Backend | None = None, **options: Any
+    ) -> Caller:
+        """Give the Caller of the thread with this name, started if there is none; without a name, a new one.
+
+        Args:
+            name: of the thread.
+            backend: by default the Caller's own kind of event loop (on the class: that of the current loop).
+            options: for `Caller.start_new`.
+
+        Raises:
+            RuntimeError: it exists with another backend, or is the main thread's and does not exist.
+        """
+        wanted = check_backend(backend) if backend is not None else None
+        found = None
+        if name is not None:
+            found = next((c for c in self._owner.all_callers(False) if c.thread.name == name), None)
+        if found is None:
+            parent = self._caller
+            usual = parent.backend if parent is not None else current_backend() or "asyncio"
+            found = self._owner.start_new(name=name, backend=wanted or usual, **options)
+            if parent is not None:
+                parent.lifespan.children.add(found.lifespan)
+        elif wanted is not None and found.backend != wanted:
+            raise RuntimeError(f"{found!r} runs {found.backend}, not {wanted}")
+        return found
+
+
+class GetMethod:
+    """`Caller.get`."""
+
+    def __get__(self, caller: Caller | None, owner: type[Caller]) -> BoundGet:
+        return BoundGet(owner, caller)

@@ -1,0 +1,32 @@
+"""Check times that users give: numbers of seconds, not negative."""
+
+from __future__ import annotations
+
+import math
+
+
+def check_seconds(value: object, what: str, owner: object) -> float:
+    """Give ``value`` as a number of seconds.
+
+    Args:
+        value: what the user gave.
+        what: its name in the error message, as "timeout" or "delay".
+        owner: the Caller or future that it was given to.
+
+    Raises:
+        TypeError: it is no number.
+        ValueError: it is negative, or not a number in the sense of floating point.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{owner!r}: {what} must be a number of seconds, not {value!r}")
+    if math.isnan(value) or value < 0:
+        raise ValueError(f"{owner!r}: {what} must be zero or more seconds, not {value!r}")
+    return float(value)
+
+
+def check_timeout(value: object, owner: object) -> float | None:
+    """Give ``value`` as a timeout in seconds; None and infinity are no limit."""
+    if value is None:
+        return None
+    seconds = check_seconds(value, "timeout", owner)
+    return None if seconds == math.inf else seconds

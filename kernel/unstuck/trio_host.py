@@ -1,0 +1,154 @@
+"""A Caller's life in a trio run.
+
+Threads: a host belongs to the thread of its run; only `wake` and a call's `cancel` may be used from others.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from unstuck.future import CANCELLED, ERROR, RESULT, Call, Future
+from unstuck.hosts import Owner, TimerCall, close, without_frame
+
+if TYPE_CHECKING:
+    import contextvars
+
+    from unstuck.typing import Backend
+
+
+class TrioCall:
+    """A call that runs as a task of trio."""
+
+    __slots__ = ("_host", "scope", "task")
+
+    def __init__(self, host: TrioHost) -> None:
+        self._host = host
+        self.scope = trio.CancelScope()
+        self.task: trio.lowlevel.Task | None = None
+
+    @property
+    def executing(self) -> bool:
+        return self.task is not None and self.task.coro.cr_running
+
+    def is_current(self) -> bool:
+        if threading.get_ident() != self._host.ident or not trio.lowlevel.in_trio_task():
+            return False
+        return trio.lowlevel.current_task() is self.task
+
+    def cancel(self, message: str) -> bool:
+        if threading.get_ident() == self._host.ident:
+            self.resume()
+            return True
+        return self._host.owner.post(self)
+
+    def resume(self) -> None:
+        self.scope.cancel()
+
+
+class TrioHost:
+    """A trio run."""
+
+    backend: Backend = "trio"
+    # Trio shuffles the tasks that can run, so a call has to start before the next one is looked at.
+    fifo = False
+
+    def __init__(self, owner: Owner) -> None:
+        self.owner = owner
+        self.loop = trio.lowlevel.current_trio_token()
+        self.ident = threading.get_ident()
+        self.unstarted = 0
+        self.active: dict[Future[Any], Call] = {}
+        self._nursery_manager = trio.open_nursery()
+        self._deferred = False
+        self._ending = False
+
+    async def open(self) -> None:
+        """Open the nursery in which the calls run."""
+        self._nursery = await self._nursery_manager.__aenter__()
+
+    def wake(self) -> None:
+        self.loop.run_sync_soon(self.owner.drain)
+
+    def defer(self) -> None:
+        """Drain again when the task made last takes its first step."""
+        self._deferred = True
+
+    def start(
+        self, future: Future[Any], awaitable: Awaitable[Any], context: contextvars.Context
+    ) -> None:
+        call = TrioCall(self)
+        self.unstarted += 1
+        self.active[future] = call
+        future.begin(call)
+        # The nursery copies the current context, which is the call's.
+        self._nursery.start_soon(self._run, call, future, awaitable)
+
+    async def _run(self, call: TrioCall, future: Future[Any], awaitable: Awaitable[Any]) -> None:
+        self._step(call)
+        try:
+            if future.cancelled():
+                close(awaitable)
+                self.owner.settle(future, CANCELLED)
+                return
+            with call.scope:
+                try:
+                    value = await awaitable
+                except trio.Cancelled as error:
+                    self.owner.settle(future, CANCELLED, error)
+                    raise
+                except BaseException as error:
+                    self.owner.settle(future, ERROR, without_frame(error))
+                else:
+                    self.owner.settle(future, RESULT, value)
+        finally:
+            self.active.pop(future, None)
+
+    def _step(self, call: TrioCall) -> None:
+        call.task = trio.lowlevel.current_task()
+        self.unstarted -= 1
+        if self._deferred:
+            self._deferred = False
+            self.wake()
+
+    def later(self, delay_s: float, function: Callable[[], None], future: Future[Any]) -> None:
+        scope = trio.CancelScope()
+        call = TimerCall(self, future, scope.cancel)
+        self.active[future] = call
+        if future.begin(call):
+            self._nursery.start_soon(self._sleep, delay_s, function, future, scope)
+        else:
+            call.resume()
+
+    async def _sleep(
+        self,
+        delay_s: float,
+        function: Callable[[], None],
+        future: Future[Any],
+        scope: trio.CancelScope,
+    ) -> None:
+        with scope:
+            await trio.sleep(delay_s)
+            self.active.pop(future, None)
+            function()
+
+    def end_body(self) -> None:
+        """Cancel the body and all calls."""
+        self._ending = True
+        self._nursery.cancel_scope.cancel()
+
+    async def leave(self, error: BaseException | None, deadline_s: float) -> bool:
+        """End all calls after the body has ended; True when the error is but our own cancellation."""
+        for future in list(self.active):
+            future.cancel()
+        self._nursery.cancel_scope.cancel()
+        if self._ending and isinstance(error, trio.Cancelled):
+            return bool(
+                await self._nursery_manager.__aexit__(type(error), error, error.__traceback__)
+            )
+        # Given to the nursery, an error of the body would come back inside of an exception group.
+        await self._nursery_manager.__aexit__(None, None, None)
+        return False
