@@ -8,7 +8,12 @@ from __future__ import annotations
 import gc
 import sys
 
-from unstuck_broker.process import WorkerProcess, become_subreaper, kill_all, spawn_worker
+from unstuck_broker.process import become_subreaper, kill_all
+from unstuck_broker.template import Template
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from unstuck_broker.process import WorkerProcess
 
 USAGE = "usage: python -P -m unstuck_broker [-f CONNECTION_FILE] [--set NAME=VALUE ...]"
 
@@ -22,25 +27,27 @@ def main(arguments: list[str]) -> int:
         sys.stderr.write("unstuck: Windows is not supported yet\n")
         return 2
     gc.disable()  # Until all is imported: a collection finds nothing there.
-    worker = spawn_worker()
+    template = Template()
+    worker = template.spawn_first()
     become_subreaper()
     from unstuck.errors import ConfigError  # noqa: PLC0415 - after the worker was started
 
     try:
-        return _run(arguments, worker)
+        return _run(arguments, worker, template)
     except ConfigError as error:
         kill_all({worker.pid})
+        template.end()
         sys.stderr.write(f"unstuck: {error}\n")
         return 2
 
 
-def _run(arguments: list[str], worker: WorkerProcess) -> int:
+def _run(arguments: list[str], worker: WorkerProcess, template: Template) -> int:
     from unstuck_broker.options import parse  # noqa: PLC0415 - after the worker was started
 
     options = parse(arguments)
     from unstuck_broker.start import run  # noqa: PLC0415
 
-    return run(options, worker)
+    return run(options, worker, template)
 
 
 if __name__ == "__main__":

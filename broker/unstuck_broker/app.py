@@ -1,7 +1,7 @@
 """Wires sockets, core and supervisor; what is to be done is decided in `unstuck_broker.core`.
 
-The hot path has no await: a descriptor becomes readable, its message becomes an event, and the core's
-actions are carried out, all in one callback of the loop.
+The hot path has no await: a descriptor becomes readable, its message becomes an event, and the
+core's actions are carried out, all in one callback of the loop.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, assert_never
 
 from unstuck.errors import ClientError
-from unstuck.protocol import Finished, Outcome
+from unstuck.protocol import Finished, Outcome, Pong
 from unstuck.typing import SocketID
 from unstuck_broker import replies
 from unstuck_broker.actions import (
@@ -45,10 +45,12 @@ from unstuck_broker.events import (
     Subscribed,
     Terminated,
     Ticked,
+    WorkerExited,
 )
 from unstuck_broker.publisher import Publisher
 from unstuck_broker.supervisor import Supervisor
 from unstuck_broker.usage import Usage
+from unstuck_broker.watch import Watch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -57,6 +59,7 @@ if TYPE_CHECKING:
     from unstuck_broker.core import Core
     from unstuck_broker.process import WorkerProcess
     from unstuck_broker.sockets import Sockets
+    from unstuck_broker.template import Template
     from unstuck_broker.wire import Wire
 
 _MESSAGES_AT_ONCE = 64
@@ -69,7 +72,13 @@ class App:
     """The broker's loop."""
 
     def __init__(
-        self, config: Config, core: Core, wire: Wire, sockets: Sockets, worker: WorkerProcess
+        self,
+        config: Config,
+        core: Core,
+        wire: Wire,
+        sockets: Sockets,
+        worker: WorkerProcess,
+        template: Template,
     ) -> None:
         """Join the parts; `serve` runs them."""
         self._config = config
@@ -77,6 +86,7 @@ class App:
         self._wire = wire
         self._sockets = sockets
         self._first_worker = worker
+        self._template = template
         self._events: deque[Event] = deque()
         self._deciding = False
         self._usage = Usage()
@@ -88,7 +98,10 @@ class App:
         self._loop = loop = asyncio.get_running_loop()
         self._ended = asyncio.Event()
         self._publisher = Publisher(self._sockets, self._config, loop, self._flow)
-        self._supervisor = Supervisor(loop, self._config, self._emit, self._core.start_message)
+        self._supervisor = Supervisor(
+            loop, self._config, self._emit, self._template, self._core.start_message
+        )
+        self._watch = Watch(loop, self._supervisor, self._emit)
         self._supervisor.attach(self._first_worker)
         loop.add_signal_handler(signal.SIGINT, self._emit, Signalled())
         for number in (signal.SIGTERM, signal.SIGHUP):
@@ -167,11 +180,20 @@ class App:
                 self._decide(self._events.popleft())
         finally:
             self._deciding = False
+        self._watch.follow(self._core.config, busy=bool(self._core.running))
         self._set_timer()
 
     def _decide(self, event: Event) -> None:
-        if isinstance(event, FromWorker) and isinstance(event.message, Finished):
-            self._finishing(event.message)
+        if isinstance(event, FromWorker):
+            match event.message:
+                case Finished():
+                    self._finishing(event.message)
+                case Pong():
+                    self._watch.answered(event.message)
+                case _:
+                    pass
+        elif isinstance(event, WorkerExited):
+            self._watch.new_worker()
         for action in self._core.decide(event, time.monotonic()):
             self._do(action)
 

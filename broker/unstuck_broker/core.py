@@ -65,6 +65,7 @@ from unstuck_broker.events import (
     WorkerExited,
     WorkerProgress,
 )
+from unstuck_broker.hangs import Hangs
 from unstuck_broker.interrupts import Interrupts
 from unstuck_broker.job import COMM, INTROSPECTION, Job, make_job
 from unstuck_broker.lifecycle import E, Life, S
@@ -115,6 +116,7 @@ class Core:
         self.comms = CommMirror()
         self.subshells = Subshells()
         self.interrupts = Interrupts(self)
+        self.hangs = Hangs(self)
         self.recovery = recovery.Recovery(self)
         self.served = served.Served(self)
         self.concurrency_mode = KernelConcurrencyMode.default
@@ -158,12 +160,13 @@ class Core:
             case WorkerExited():
                 self.recovery.worker_exited(event, now)
             case StackTaken(stack, numbers):
+                self.hangs.stack_taken(stack, numbers, now)
                 self.interrupts.stack_taken(stack, numbers, now)
                 self.served.stack_taken(stack, numbers)
             case Measured(job, content):
                 self.served.measured(job, content)
             case WorkerProgress():
-                self.interrupts.progress(event, now)
+                self.hangs.progress(event, now)
             case LimitExceeded(reason):
                 self.recovery.kill(reason)
             case Signalled():

@@ -15,7 +15,6 @@ from unstuck_broker.lifecycle import E, S
 
 if TYPE_CHECKING:
     from unstuck_broker.core import Core
-    from unstuck_broker.events import WorkerProgress
     from unstuck_broker.job import Job
 
 _STACK_NUMBER = 0
@@ -123,9 +122,6 @@ class Interrupts:
         for number in sorted(self._ladder.jobs):
             job = self._core.running[number]
             self._core.out.stream(job.request.header_json, replies.STDERR, text, now)
-
-    def progress(self, event: WorkerProgress, now: float) -> None:
-        """Take what the watch saw."""
 
     # --- ending -----------------------------------------------------------------------------------
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 _FIRST_FD = 3
-"""The worker's are 3 (main lane), 4 (thread lane), 5 (output lane), 6 (sync), 7 (stacks)."""
+"""The worker's are 3 (main lane), 4 (thread), 5 (output), 6 (sync), 7 (stacks), 8 (template)."""
 _HIGH_FD = 20
 _PR_SET_CHILD_SUBREAPER = 36
 SYNC_BYTES = 4096
@@ -82,41 +82,74 @@ def become_subreaper() -> None:
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-def spawn_worker() -> WorkerProcess:
+class Ends:
+    """What connects a worker and the broker, before there is a worker: both ends."""
+
+    def __init__(self) -> None:
+        """Make lanes, pipes and the shared page.
+
+        Raises:
+            OSError: no descriptor is to be had.
+        """
+        self._lanes = [socket.socketpair() for _ in range(3)]
+        self._pipes = [os.pipe() for _ in range(3)]
+        self._sync_fd = _shared_page()
+
+    def worker_fds(self) -> list[int]:
+        """Give the worker's ends, in the order of its descriptors from 1 on; still ours to close."""
+        stdout, stderr, stack = (pipe[1] for pipe in self._pipes)
+        return [stdout, stderr, *(lane[1].fileno() for lane in self._lanes), self._sync_fd, stack]
+
+    def close(self) -> None:
+        """Close all ends: there will be no worker."""
+        for pipe in self._pipes:
+            os.close(pipe[0])
+            os.close(pipe[1])
+        for lane in self._lanes:
+            lane[0].close()
+            lane[1].close()
+        os.close(self._sync_fd)
+
+    def hand_over(self, pid: int) -> WorkerProcess:
+        """Close the worker's ends, which it has; give the broker's with the process."""
+        for _, write_fd in self._pipes:
+            os.close(write_fd)
+        for lane in self._lanes:
+            lane[1].close()
+            lane[0].setblocking(False)
+        for read_fd, _ in self._pipes:
+            os.set_blocking(read_fd, False)
+        lanes = [lane[0] for lane in self._lanes]
+        return WorkerProcess(pid, lanes, [pipe[0] for pipe in self._pipes], self._sync_fd)
+
+
+def spawn_worker(template_fd: int | None = None) -> WorkerProcess:
     """Start a worker in a session of its own; it waits for its ``Start`` message.
+
+    Args:
+        template_fd: the worker leaves a template of itself behind that listens here.
 
     Raises:
         OSError: no process or descriptor is to be had.
     """
-    lanes = [socket.socketpair() for _ in range(3)]
-    pipes = [os.pipe() for _ in range(3)]
-    sync_fd = _shared_page()
-    stdout, stderr, stack = pipes
-    theirs = [lane[1].fileno() for lane in lanes] + [sync_fd, stack[1]]
+    ends = Ends()
+    given = ends.worker_fds() + ([] if template_fd is None else [template_fd])
     # Above all targets, so that no dup2 in the child closes the source of a later one.
-    sources = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _HIGH_FD) for fd in theirs]
-    output = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _HIGH_FD) for fd in (stdout[1], stderr[1])]
-    fds = range(_FIRST_FD, _FIRST_FD + len(sources))
+    sources = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _HIGH_FD) for fd in given]
+    targets = [1, 2, *range(_FIRST_FD, _FIRST_FD + len(sources) - 2)]
     actions: list[tuple[int, int, str, int, int] | tuple[int, int, int]] = [
         (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-        (os.POSIX_SPAWN_DUP2, output[0], 1),
-        (os.POSIX_SPAWN_DUP2, output[1], 2),
-        *((os.POSIX_SPAWN_DUP2, source, fd) for source, fd in zip(sources, fds, strict=True)),
+        *((os.POSIX_SPAWN_DUP2, fd, target) for fd, target in zip(sources, targets, strict=True)),
     ]
-    argv = [sys.executable, "-P", "-m", "unstuck_worker", *map(str, fds), str(os.getpid())]
+    main, thread, output, sync, *rest = map(str, targets[2:])
+    argv = [sys.executable, "-P", "-m", "unstuck_worker", main, thread, output, sync]
+    argv += [str(os.getpid()), *rest]
     try:
         pid = os.posix_spawn(sys.executable, argv, os.environ, file_actions=actions, setsid=True)
     finally:
-        for fd in (*sources, *output, stdout[1], stderr[1], stack[1]):
+        for fd in sources:
             os.close(fd)
-        for lane in lanes:
-            lane[1].close()
-    for lane in lanes:
-        lane[0].setblocking(False)
-    read_fds = [pipe[0] for pipe in pipes]
-    for fd in read_fds:
-        os.set_blocking(fd, False)
-    return WorkerProcess(pid, [lane[0] for lane in lanes], read_fds, sync_fd)
+    return ends.hand_over(pid)
 
 
 def _shared_page() -> int:

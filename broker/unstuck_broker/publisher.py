@@ -1,7 +1,7 @@
 """iopub with back-pressure: a slow subscriber loses nothing, and a dead one stops nobody.
 
-A full iopub holds up the worker's outputs, not the broker: messages wait here, a bounded number, and
-the worker is not read meanwhile. A subscriber that does not read at all for ``iopub_stall_s`` loses
+A full iopub holds up the worker's outputs, not the broker: messages wait here, a bounded number,
+and the worker is not read meanwhile. A subscriber that does not read at all for ``iopub_stall_s`` loses
 messages, the others none.
 """
 

@@ -19,9 +19,10 @@ from unstuck_broker.wire import Wire
 if TYPE_CHECKING:
     from unstuck_broker.options import Options
     from unstuck_broker.process import WorkerProcess
+    from unstuck_broker.template import Template
 
 
-def run(options: Options, worker: WorkerProcess) -> int:
+def run(options: Options, worker: WorkerProcess, template: Template) -> int:
     """Bind the sockets and serve until the kernel is shut down.
 
     Raises:
@@ -42,7 +43,7 @@ def run(options: Options, worker: WorkerProcess) -> int:
         core = Core(options.config, KernelFacts(session, str(connection.path), ports))
         gc.freeze()
         gc.enable()
-        asyncio.run(App(options.config, core, wire, sockets, worker).serve())
+        asyncio.run(App(options.config, core, wire, sockets, worker, template).serve())
     finally:
         sockets.close()
         connection.remove()

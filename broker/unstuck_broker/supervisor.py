@@ -27,7 +27,7 @@ from unstuck_broker.actions import Lane
 from unstuck_broker.events import Event, FromWorker, PipeText, StackTaken, WorkerExited
 from unstuck_broker.lane import LaneReader, LaneWriter
 from unstuck_broker.pipes import Pipes
-from unstuck_broker.process import WorkerProcess, exit_facts, kill_all, spawn_worker, watch_fd
+from unstuck_broker.process import WorkerProcess, exit_facts, kill_all, watch_fd
 from unstuck_broker.stacks import Stacks
 from unstuck_broker.undertaker import leave_to_undertaker
 
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from unstuck.config import Config
+    from unstuck_broker.template import Template
 
 _EOF_GRACE_S = 0.2
 """A dying process closes its lanes a moment before its exit can be seen."""
@@ -53,6 +54,7 @@ class Supervisor:
         loop: asyncio.AbstractEventLoop,
         config: Config,
         emit: Callable[[Event], None],
+        template: Template,
         start_message: Callable[[], Start],
     ) -> None:
         """Supervise for a core.
@@ -61,11 +63,13 @@ class Supervisor:
             loop: the broker's.
             config: deadlines.
             emit: gets each event.
+            template: where workers come from.
             start_message: makes the first message of a worker.
         """
         self._loop = loop
         self._config = config
         self._emit = emit
+        self._template = template
         self._start_message = start_message
         self._process: WorkerProcess | None = None
         self._timers: list[asyncio.TimerHandle] = []
@@ -107,8 +111,11 @@ class Supervisor:
         if delay_s:
             self._later(delay_s, self.spawn, 0.0)
             return
+        self._spawning = self._loop.create_task(self._spawn())
+
+    async def _spawn(self) -> None:
         try:
-            self.attach(spawn_worker())
+            self.attach(await self._template.worker())
         except OSError as error:
             why = f"no process could be started: {error}"
             self._emit(WorkerExited(None, None, why=why))
@@ -150,6 +157,7 @@ class Supervisor:
     def leave(self) -> None:
         """Before the broker exits: what still lives is left to an undertaker."""
         process = self._process
+        self._template.end()
         if process is not None and not process.reap():
             leave_to_undertaker(process.pid, self._members(), self._config.shutdown_grace_s)
             return
@@ -249,7 +257,8 @@ class Supervisor:
     def _members(self) -> set[int]:
         process = self._process
         assert process is not None
-        return tree.members(tree.process_table(), process.pid, os.getpid(), frozenset())
+        table = tree.process_table()
+        return tree.members(table, process.pid, os.getpid(), self._template.children())
 
     def _later(
         self, delay_s: float, call: Callable[..., None], *arguments: object

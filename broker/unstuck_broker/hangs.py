@@ -1,0 +1,82 @@
+"""What a cell hangs in: one line under it, renewed in place while the worker does not answer."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from unstuck_broker import replies
+from unstuck_broker.actions import TakeStack
+
+if TYPE_CHECKING:
+    from unstuck_broker.core import Core
+    from unstuck_broker.events import WorkerProgress
+
+STACK_NUMBER = -1
+"""Of the stack that a hang orders."""
+_RENEW_S = 5.0
+_FRAME = re.compile(r'  File "(?P<file>[^"]*)", line (?P<line>\d+) in (?P<function>.*)')
+_LIBRARY = re.compile(r"site-packages|lib/python\d|<frozen|unstuck_worker|/unstuck/")
+
+
+class Hangs:
+    """Watches over the cell that keeps the worker's GIL; it reports and never acts."""
+
+    def __init__(self, core: Core) -> None:
+        """Report under the cells of ``core``."""
+        self._core = core
+        self._since_s: float | None = None
+        self._next_s = 0.0
+        self._where = ""
+
+    def progress(self, event: WorkerProgress, now: float) -> None:
+        """Take what the watch saw; order the stack once the hang is long enough to be told."""
+        after_s = self._core.config.hang_report_s
+        if event.gil_free or not self._core.running or not after_s:
+            self._end(now)
+            return
+        if self._since_s is None:
+            self._since_s = now - 1.0  # The question that has no answer was asked then.
+            self._next_s = self._since_s + after_s
+        if now < self._next_s:
+            return
+        self._next_s = now + _RENEW_S
+        if self._where:
+            self._show(now)
+        else:
+            self._core.out.order(TakeStack(STACK_NUMBER))
+
+    def stack_taken(self, stack: str, numbers: tuple[int, ...], now: float) -> None:
+        """Show where the cell hangs."""
+        if STACK_NUMBER in numbers and self._since_s is not None:
+            self._where = locate(stack)
+            self._show(now)
+
+    def _show(self, now: float) -> None:
+        assert self._since_s is not None
+        text = f"\r[unstuck] no answer for {now - self._since_s:.0f} s: {self._where}"
+        self._core.out.stream(self._core.last_header, replies.STDERR, text, now)
+
+    def _end(self, now: float) -> None:
+        if self._where:
+            self._core.out.stream(self._core.last_header, replies.STDERR, "\n", now)
+        self._since_s = None
+        self._where = ""
+
+
+def locate(stack: str) -> str:
+    """Say in one line where the main thread is: the innermost frame, and the line of the cell.
+
+    Args:
+        stack: as faulthandler writes it, most recent call first, the main thread last.
+    """
+    main = stack.rsplit("\n\n", 1)[-1]
+    frames = [match for line in main.splitlines() if (match := _FRAME.fullmatch(line))]
+    if not frames:
+        return "the worker gives no Python stack"
+    inner = frames[0]
+    cell = next((frame for frame in frames if not _LIBRARY.search(frame["file"])), inner)
+    where = f"C code called from line {cell['line']} of {cell['function']} in {cell['file']}"
+    if inner is not cell:
+        where += f", at {inner['function']} ({inner['file']}:{inner['line']})"
+    return where

@@ -1,0 +1,114 @@
+"""Looks at the worker from outside while it runs something: its answers, and what it uses.
+
+Two facts are kept apart: a pong says that the worker's lane thread runs, so the GIL is free; the
+number in it says whether the main thread's loop has moved.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from unstuck.protocol import Ping
+from unstuck_broker.actions import Lane
+from unstuck_broker.events import LimitExceeded, WorkerProgress
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+    from unstuck.config import Config
+    from unstuck.protocol import Pong
+    from unstuck_broker.events import Event
+    from unstuck_broker.supervisor import Supervisor
+
+_PING_S = 1.0
+_LIMITS_S = 0.1
+"""An allocation of gigabytes takes longer than this to be filled."""
+
+
+class Watch:
+    """Pings the worker and measures its tree; runs only while it is told to.
+
+    Threads: the broker's loop only.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        supervisor: Supervisor,
+        emit: Callable[[Event], None],
+    ) -> None:
+        """Watch the worker of ``supervisor``; ``emit`` gets what is seen."""
+        self._loop = loop
+        self._supervisor = supervisor
+        self._emit = emit
+        self._asked = 0
+        self._answered = 0
+        self._main_steps = 0
+        self._ping: asyncio.TimerHandle | None = None
+        self._limits: asyncio.TimerHandle | None = None
+
+    def follow(self, config: Config, *, busy: bool) -> None:
+        """Begin or end the watch: an idle worker is left alone, but for limits that are set."""
+        if busy and self._ping is None:
+            self._ping = self._loop.call_later(_PING_S, self._on_ping)
+        elif not busy and self._ping is not None:
+            self._ping.cancel()
+            self._ping = None
+        limited = bool(config.memory_bytes or config.processes)
+        if limited and self._limits is None:
+            self._limits = self._loop.call_later(_LIMITS_S, self._on_limits, config)
+
+    def answered(self, pong: Pong) -> None:
+        """Take the worker's answer."""
+        self._answered = max(self._answered, pong.number)
+        self._main_steps = pong.main_steps
+
+    def _on_ping(self) -> None:
+        """Tell what the last second has shown, and ask again."""
+        self._ping = self._loop.call_later(_PING_S, self._on_ping)
+        self._emit(WorkerProgress(self._answered == self._asked, self._main_steps))
+        if self._answered == self._asked:
+            self._asked += 1
+            self._supervisor.send(Lane.thread, Ping(self._asked))
+
+    def new_worker(self) -> None:
+        """Forget what the last worker was asked."""
+        self._answered = self._asked
+
+    def _on_limits(self, config: Config) -> None:
+        self._limits = None
+        pids = self._supervisor.pids()
+        if config.processes and len(pids) > config.processes:
+            self._emit(LimitExceeded(f"{len(pids)} processes; the limit is {config.processes}"))
+            return
+        if config.memory_bytes and (used := sum(map(_resident_bytes, pids))) > config.memory_bytes:
+            limit = _megabytes(config.memory_bytes)
+            self._emit(LimitExceeded(f"{_megabytes(used)} of memory; the limit is {limit}"))
+
+
+def _megabytes(size_bytes: int) -> str:
+    return f"{size_bytes / 1e6:,.0f} MB"
+
+
+def _resident_bytes(pid: int) -> int:
+    """Give the memory of one process that it does not share with a file."""
+    if sys.platform != "linux":
+        return _resident_elsewhere(pid)
+    try:
+        with open(f"/proc/{pid}/statm", "rb") as file:  # noqa: PTH123 - ten times a second
+            _size, resident, shared, *_ = map(int, file.read().split())
+    except (OSError, ValueError):
+        return 0
+    return (resident - shared) * os.sysconf("SC_PAGE_SIZE")
+
+
+def _resident_elsewhere(pid: int) -> int:
+    import psutil  # noqa: PLC0415 - only where there is no /proc
+
+    try:
+        return int(psutil.Process(pid).memory_info().rss)
+    except psutil.Error:
+        return 0

@@ -1,0 +1,97 @@
+"""The template: a copy of this process from before any user code, which forks new workers on request.
+
+Threads: one. Whoever forks here has imported the interpreter and nothing else has happened, so that a
+fork is a whole process. The copies are forked twice: their parent is the broker, which reaps orphans.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import gc
+import os
+import socket
+import struct
+import time
+
+from unstuck_worker import process
+
+_PID = struct.Struct("!q")
+_ADOPTION_S = 1.0
+_MAX_FDS = 16
+_FIRST_FD = 3
+_HIGH_FD = 32
+
+
+def leave_template(template_fd: int, broker: int) -> None:
+    """Fork the template; return in each process that is to be a worker.
+
+    The first to return is the caller. Later ones return in forks of the template, with their
+    descriptors 1, 2 and from 3 on in place, as the caller's were.
+
+    Args:
+        template_fd: the socket on which the broker asks for workers.
+        broker: the broker's process id.
+    """
+    # Its objects never move again: a collection in one copy must not unshare the pages of all.
+    gc.collect()
+    gc.freeze()
+    if _fork_orphan():
+        os.close(template_fd)
+        return
+    try:
+        os.setsid()
+        _be_adopted(broker)
+        _close_all_but(template_fd)
+        asked = socket.socket(fileno=template_fd)
+        asked.send(_PID.pack(os.getpid()))
+        while fds := socket.recv_fds(asked, 16, _MAX_FDS)[1]:
+            if not _fork_orphan():
+                _become_worker(asked, fds, broker)
+                return
+            for fd in fds:
+                os.close(fd)
+    except OSError:
+        pass  # The broker is gone: the only one who could be told.
+    os._exit(0)
+
+
+def _fork_orphan() -> bool:
+    """Fork twice; True in the original, False in the grandchild, whose parent is not this process."""
+    child = os.fork()
+    if child:
+        os.waitpid(child, 0)
+        return True
+    if os.fork():
+        os._exit(0)
+    return False
+
+
+def _be_adopted(broker: int) -> None:
+    """Wait until the broker is the parent, which takes microseconds; then die when it dies."""
+    deadline_s = time.monotonic() + _ADOPTION_S
+    while os.getppid() != broker and time.monotonic() < deadline_s:
+        os.sched_yield()
+    process.die_with_parent(broker)
+
+
+def _close_all_but(template_fd: int) -> None:
+    """Hold no end of any worker's lanes and pipes: their peers must see them close."""
+    null = os.open(os.devnull, os.O_RDWR)
+    for fd in (0, 1, 2):
+        os.dup2(null, fd)
+    os.closerange(3, template_fd)
+    os.closerange(template_fd + 1, os.sysconf("SC_OPEN_MAX"))
+
+
+def _become_worker(asked: socket.socket, fds: list[int], broker: int) -> None:
+    """Put the descriptors in place, tell the broker our process id, and be a worker."""
+    os.setsid()
+    _be_adopted(broker)
+    asked.send(_PID.pack(os.getpid()))
+    asked.close()
+    # Above all targets, so that no dup2 closes the source of a later one.
+    sources = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _HIGH_FD) for fd in fds]
+    targets = [1, 2, *range(_FIRST_FD, _FIRST_FD + len(fds) - 2)]
+    for source, target in zip(sources, targets, strict=True):
+        os.dup2(source, target)
+    os.closerange(targets[-1] + 1, max(sources) + 1)
