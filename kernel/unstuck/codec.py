@@ -35,8 +35,12 @@ def encode(message: ToWorker | ToBroker) -> list[bytes | memoryview]:
         buffers = [memoryview(buffer).cast("B") for buffer in message.buffers]
         message = msgspec.structs.replace(message, buffers=[])
     body = _encoder.encode(message)
-    if len(body) > MAX_MESSAGE_BYTES or len(buffers) > MAX_BUFFERS:
-        raise WireError(f"a lane message of {len(body)} bytes is larger than {MAX_MESSAGE_BYTES}")
+    buffer_bytes = sum(map(len, buffers))
+    if max(len(body), buffer_bytes) > MAX_MESSAGE_BYTES or len(buffers) > MAX_BUFFERS:
+        raise WireError(
+            f"a lane message of {len(body)} bytes with {len(buffers)} buffers of {buffer_bytes} "
+            f"bytes is larger than {MAX_MESSAGE_BYTES} bytes or {MAX_BUFFERS} buffers"
+        )
     if not buffers:
         return [_HEAD.pack(len(body), 0) + body]
     sizes = struct.pack(f"!{len(buffers)}Q", *map(len, buffers))
@@ -105,7 +109,8 @@ class Decoder(Generic[M]):
                 return total, None
         try:
             message = self._decoder.decode(view[start + body : start + body + body_size])
-        except msgspec.MsgspecError as error:
+        except (ValueError, RecursionError) as error:
+            # MsgspecError, which is a ValueError, or bad UTF-8 or too deep nesting in a setting.
             raise WireError(f"malformed lane message: {error}") from error
         if count:
             if not isinstance(message, Publish | Finished | Run):
