@@ -6,6 +6,7 @@ executors. Code without it (a thread that C code started) belongs to the queue c
 
 from __future__ import annotations
 
+import json
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,8 @@ import msgspec
 from unstuck.typing import Job, Message, MsgType, RunMode, SocketID
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from unstuck.protocol import Run
 
 
@@ -25,6 +28,7 @@ class JobContext:
         "_message",
         "allow_stdin",
         "buffers",
+        "cell",
         "channel",
         "content",
         "execution_count",
@@ -38,7 +42,6 @@ class JobContext:
         "parent_header",
         "received_s",
         "subshell",
-        "thread_ident",
     )
 
     def __init__(
@@ -74,8 +77,8 @@ class JobContext:
         """The reply is out: messages carry the header, for the broker forgets the job."""
         self.execution_count: int | None = None
         self.allow_stdin = False
-        self.thread_ident: int | None = None
-        """The thread that runs the job, once it runs."""
+        self.cell: Any = None
+        """The worker's own record of the running code, while an execute request runs."""
         self._message: Message | None = None
 
     @classmethod
@@ -95,6 +98,22 @@ class JobContext:
             subshell=run.subshell,
             buffers=run.buffers,
         )
+
+    @classmethod
+    def under(cls, parent: Mapping[str, Any]) -> JobContext:
+        """Make a context whose output appears under ``parent``, a message or its header."""
+        header = parent.get("header", parent)
+        message = Message(
+            header=header,
+            parent_header=parent.get("parent_header", {}),
+            metadata=parent.get("metadata", {}),
+            content=parent.get("content", {}),
+            buffers=parent.get("buffers", []),
+        )
+        context = cls(header=json.dumps(header, default=str).encode() if header else b"")
+        context.message = message
+        context.finished = True
+        return context
 
     @property
     def message(self) -> Message:

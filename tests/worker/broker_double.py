@@ -1,0 +1,318 @@
+"""A broker for tests: starts a real worker process and speaks its lanes, without ZMQ."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import msgspec
+from unstuck.codec import Decoder, encode
+from unstuck.config import Config, worker_settings
+from unstuck.protocol import (
+    Failed,
+    Finished,
+    InputReply,
+    InputRequest,
+    Interrupt,
+    Ping,
+    Pong,
+    Publish,
+    Ready,
+    Run,
+    Start,
+    Stop,
+    Stream,
+    StreamName,
+    ToBroker,
+    ToWorker,
+)
+from unstuck.typing import MsgType, RunMode, SocketID
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+ROOT = Path(__file__).parents[2]
+DEADLINE_S = 30.0
+
+
+@dataclass
+class Outputs:
+    """What one job sent."""
+
+    messages: list[ToBroker] = field(default_factory=list)
+    finished: Finished | None = None
+
+    @property
+    def reply(self) -> dict[str, Any]:
+        assert self.finished is not None
+        return msgspec.json.decode(self.finished.content)  # type: ignore[no-any-return]
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        assert self.finished is not None
+        return msgspec.json.decode(self.finished.metadata)  # type: ignore[no-any-return]
+
+    def text(self, name: StreamName = StreamName.stdout) -> str:
+        return "".join(m.text for m in self.messages if isinstance(m, Stream) and m.name is name)
+
+    def published(self, msg_type: str) -> list[dict[str, Any]]:
+        return [
+            msgspec.json.decode(m.content)
+            for m in self.messages
+            if isinstance(m, Publish) and m.msg_type == msg_type
+        ]
+
+    @property
+    def result(self) -> str:
+        (content,) = self.published("execute_result")
+        return str(content["data"]["text/plain"])
+
+
+class WorkerDouble:
+    """The broker's side of one worker."""
+
+    def __init__(self, process: subprocess.Popen[bytes], **ends: Any) -> None:
+        self.process = process
+        self.main: socket.socket = ends["main"]
+        self.thread: socket.socket = ends["thread"]
+        self.output: socket.socket = ends["output"]
+        self.pipes: dict[int, int] = ends["pipes"]
+        self.stack: int = ends["stack"]
+        self.page: int = ends["page"]
+        self.piped: dict[int, bytearray] = {1: bytearray(), 2: bytearray()}
+        self.all: list[ToBroker] = []
+        self.jobs: dict[int, Outputs] = {}
+        self.requests: list[InputRequest] = []
+        self.pongs: list[Pong] = []
+        self.passed: list[int] = []
+        self.is_closed = False
+        self._decoder: Decoder[ToBroker] = Decoder(ToBroker)
+        self._job = 0
+
+    @classmethod
+    def start(
+        cls,
+        cwd: Path,
+        *,
+        env: dict[str, str] | None = None,
+        wait: bool = True,
+        **settings: Any,
+    ) -> Self:
+        pairs = [socket.socketpair() for _ in range(3)]
+        out, err, stack = os.pipe(), os.pipe(), os.pipe()
+        page = os.memfd_create("sync", 0)
+        os.ftruncate(page, 4096)
+        theirs = [pair[1].fileno() for pair in pairs] + [page]
+        arguments = [str(fd) for fd in [*theirs, os.getpid(), stack[1]]]
+        path = os.pathsep.join(str(ROOT / part) for part in ("kernel", "broker", "worker"))
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "unstuck_worker", *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=out[1],
+            stderr=err[1],
+            pass_fds=[*theirs, stack[1]],
+            start_new_session=True,
+            cwd=cwd,
+            env={**os.environ, "PYTHONPATH": path, **(env or {})},
+        )
+        for pair in pairs:
+            pair[1].close()
+        for end in (out[1], err[1], stack[1]):
+            os.close(end)
+        main, thread, output = (pair[0] for pair in pairs)
+        worker = cls(
+            process,
+            main=main,
+            thread=thread,
+            output=output,
+            pipes={out[0]: 1, err[0]: 2},
+            stack=stack[0],
+            page=page,
+        )
+        config = Config(**settings)
+        worker.send_main(Start("session", "", worker_settings(config)))
+        if wait:
+            worker.wait_for(
+                lambda: worker.find(Ready) is not None or worker.find(Failed) is not None
+            )
+            failed = worker.find(Failed)
+            assert failed is None, failed
+        return worker
+
+    def find(self, kind: type[Any]) -> Any:
+        return next((message for message in self.all if isinstance(message, kind)), None)
+
+    def send_main(self, message: ToWorker) -> None:
+        self.main.sendall(b"".join(encode(message)))
+
+    def send_thread(self, message: ToWorker) -> None:
+        self.thread.sendall(b"".join(encode(message)))
+
+    # --- reading ----------------------------------------------------------------------------------
+
+    def pump(self, timeout_s: float = 0.05) -> None:
+        """Read what there is, waiting for so long at most."""
+        sources = [*self.pipes] + ([] if self.is_closed else [self.output.fileno()])
+        ready, _, _ = select.select(sources, [], [], timeout_s)
+        for fd in ready:
+            if fd == self.output.fileno():
+                self._read_output()
+            else:
+                self._read_pipe(fd)
+
+    def _read_output(self) -> None:
+        try:
+            data, fds, _, _ = socket.recv_fds(self.output, 1 << 18, 4)
+        except ConnectionResetError:
+            data, fds = b"", []
+        self.passed += fds
+        if not data:
+            self.is_closed = True
+        for message in self._decoder.feed(data):
+            self._take(message)
+
+    def _read_pipe(self, fd: int) -> None:
+        os.pwrite(self.page, struct.pack("=I", 1), 0)
+        data = os.read(fd, 1 << 18)
+        if not data:
+            os.close(fd)
+            del self.pipes[fd]
+        number = self.pipes.get(fd, 0)
+        if data:
+            self.piped[number] += data
+            name = StreamName.stdout if number == 1 else StreamName.stderr
+            self.all.append(Stream(0, name, data.decode(errors="replace")))
+        os.pwrite(self.page, struct.pack("=I", 0), 0)
+
+    def _take(self, message: ToBroker) -> None:
+        self.all.append(message)
+        match message:
+            case Publish() | Stream():
+                self.jobs.setdefault(message.job, Outputs()).messages.append(message)
+            case Finished():
+                self.jobs.setdefault(message.job, Outputs()).finished = message
+            case InputRequest():
+                self.requests.append(message)
+            case Pong():
+                self.pongs.append(message)
+            case _:
+                pass
+
+    def wait_for(self, fact: Callable[[], object], deadline_s: float = DEADLINE_S) -> None:
+        """Read until a fact holds."""
+        end = time.monotonic() + deadline_s
+        while not fact():
+            left = end - time.monotonic()
+            assert left > 0, f"not within {deadline_s} s; stderr: {self.piped[2].decode()}"
+            assert not (self.is_closed and not self.pipes) or fact(), self.piped[2].decode()
+            self.pump(min(left, 0.05))
+
+    # --- requests ---------------------------------------------------------------------------------
+
+    def request(
+        self,
+        kind: MsgType,
+        content: dict[str, Any],
+        *,
+        mode: RunMode = RunMode.queue,
+        metadata: dict[str, Any] | None = None,
+        thread: bool = False,
+        subshell: str | None = None,
+        buffers: list[bytes] | None = None,
+    ) -> int:
+        """Send a request; give its job number."""
+        self._job += 1
+        job = self._job
+        self.jobs[job] = Outputs()
+        header = {
+            "msg_id": f"msg-{job}",
+            "session": "client",
+            "username": "me",
+            "date": "",
+            "msg_type": kind.value,
+            "version": "5.4",
+        }
+        run = Run(
+            job=job,
+            kind=kind,
+            mode=mode,
+            channel=SocketID.shell,
+            header=msgspec.json.encode(header),
+            parent_header=b"{}",
+            metadata=msgspec.json.encode(metadata or {}),
+            content=msgspec.json.encode(content),
+            idents=[b"client"],
+            received_s=time.monotonic(),
+            subshell=subshell,
+            buffers=buffers or [],
+        )
+        if thread or mode is RunMode.thread or subshell is not None:
+            self.send_thread(run)
+        else:
+            self.send_main(run)
+        return job
+
+    def submit(
+        self,
+        code: str,
+        *,
+        mode: RunMode = RunMode.queue,
+        metadata: dict[str, Any] | None = None,
+        subshell: str | None = None,
+        **content: Any,
+    ) -> int:
+        """Send an execute request."""
+        full = {"code": code, "silent": False, "allow_stdin": True, **content}
+        return self.request(
+            MsgType.execute_request, full, mode=mode, metadata=metadata, subshell=subshell
+        )
+
+    def wait(self, job: int, deadline_s: float = DEADLINE_S) -> Outputs:
+        """Wait for a job's end; give what it sent."""
+        outputs = self.jobs[job]
+        self.wait_for(lambda: outputs.finished is not None, deadline_s)
+        return outputs
+
+    def run(self, code: str, **options: Any) -> Outputs:
+        """Run a cell to its end."""
+        return self.wait(self.submit(code, **options))
+
+    def answer(self, value: str | None) -> None:
+        self.send_thread(InputReply(self.requests.pop(0).request, value))
+
+    def ping(self) -> Pong:
+        before = len(self.pongs)
+        self.send_thread(Ping(before + 1))
+        self.wait_for(lambda: len(self.pongs) > before)
+        return self.pongs[-1]
+
+    def signal(self, number: int = signal.SIGINT) -> None:
+        self.process.send_signal(number)
+
+    def interrupt(self, *jobs: int, hard: bool = False) -> None:
+        self.send_thread(Interrupt(list(jobs), hard))
+
+    def stop(self, grace_s: float = 5.0) -> int:
+        """Ask for the end and wait for it."""
+        self.send_thread(Stop(grace_s))
+        self.wait_for(lambda: self.process.poll() is not None)
+        return int(self.process.returncode)
+
+    def close(self) -> None:
+        """End the worker however it is, and all that it has started."""
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait(DEADLINE_S)
+        for sock in (self.main, self.thread, self.output):
+            sock.close()
+        for fd in (*self.pipes, self.stack, self.page, *self.passed):
+            os.close(fd)

@@ -1,0 +1,65 @@
+"""``python -P -m unstuck_worker MAIN THREAD OUTPUT SYNC BROKER_PID [STACK]``: run cells for a broker.
+
+The arguments are descriptors of the lanes, of the page shared with the broker (-1: none) and of the pipe for stacks.
+"""
+
+from __future__ import annotations
+
+import signal
+import socket
+import sys
+import traceback
+
+from unstuck.codec import Decoder
+from unstuck.errors import WireError
+from unstuck.protocol import Failed, Start, ToWorker
+
+from unstuck_worker import process
+from unstuck_worker.lane import OutputLane
+from unstuck_worker.pipes import Pipes, SyncPage
+
+READ_BYTES = 1 << 18
+
+
+def main(arguments: list[int]) -> None:
+    """Run the worker until its broker stops it or is gone."""
+    main_lane, thread_lane, output_lane, sync_page, broker, *stack = arguments
+    # An interrupt during the start has nothing to interrupt.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    process.die_with_parent(broker)
+    process.buffer_c_lines()
+    process.show_stacks(stack[0] if stack else 2)
+    sockets = [socket.socket(fileno=lane) for lane in (main_lane, thread_lane, output_lane)]
+    for sock in sockets:
+        sock.set_inheritable(False)
+    lane = OutputLane(sockets[2], Pipes(SyncPage(sync_page)))
+    decoder: Decoder[ToWorker] = Decoder(ToWorker)
+    try:
+        # Imported here, so that a broken IPython is told to the broker; and before the wait for Start.
+        from unstuck_worker.app import App  # noqa: PLC0415
+
+        start, early = _read_start(sockets[0], decoder)
+        app = App(start, lane, sockets[0], sockets[1])
+    except Exception as error:  # noqa: BLE001  (whatever it is, the broker says it)
+        lane.send(Failed(f"{type(error).__name__}: {error}", traceback.format_exc()))
+        sys.exit(1)
+    app.run(decoder, early)
+
+
+def _read_start(sock: socket.socket, decoder: Decoder[ToWorker]) -> tuple[Start, list[ToWorker]]:
+    """Wait for the first message; the broker's start deadline bounds the wait."""
+    messages: list[ToWorker] = []
+    while not messages:
+        data = sock.recv(READ_BYTES)
+        if not data:
+            sys.exit(1)
+        messages = decoder.feed(data)
+    match messages:
+        case [Start() as start, *early]:
+            return start, early
+        case _:
+            raise WireError(f"the first message is {type(messages[0]).__name__}, not Start")
+
+
+if __name__ == "__main__":
+    main([int(argument) for argument in sys.argv[1:]])

@@ -1,0 +1,253 @@
+"""Displays: ``execute_result`` by the display hook, ``display_data`` and its kin by the publisher.
+
+Threads: any. What is under construction belongs to the running cell, hooks belong to their thread.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+from IPython.core.display_trap import DisplayTrap
+from IPython.core.displayhook import DisplayHook
+from IPython.core.displaypub import DisplayPublisher
+from typing_extensions import override
+from unstuck.jobcontext import JobContext, get_context
+
+from unstuck_worker.content import encode_bundle
+from unstuck_worker.streams import adopt_parent
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from unstuck_worker.lane import OutputLane
+
+Hook = "Callable[[dict[str, Any]], dict[str, Any] | None]"
+
+
+class Outlet:
+    """Send one displayed message, after the hooks of this thread have seen it."""
+
+    def __init__(self, lane: OutputLane) -> None:
+        """Publish on ``lane``."""
+        self._lane = lane
+        self._local = threading.local()
+
+    @property
+    def hooks(self) -> list[Hook]:
+        """The hooks of this thread, in the order of their registration."""
+        if not hasattr(self._local, "hooks"):
+            self._local.hooks = []
+        return self._local.hooks  # type: ignore[no-any-return]
+
+    def send(
+        self,
+        msg_type: str,
+        content: dict[str, Any],
+        metadata: dict[str, Any] | None = None,
+        buffers: list[Any] | None = None,
+    ) -> None:
+        """Publish under the running job.
+
+        Raises:
+            TypeError: the content has no JSON form.
+        """
+        context = get_context()
+        hooks = getattr(self._local, "hooks", None)
+        if hooks:
+            message: dict[str, Any] | None = _make_message(msg_type, content, context)
+            if buffers:
+                message["buffers"] = buffers  # type: ignore[index]
+            parent = message["parent_header"]  # type: ignore[index]
+            for hook in list(hooks):
+                message = hook(message)  # type: ignore[arg-type]
+                if message is None:
+                    return
+            msg_type, content = message["header"]["msg_type"], message["content"]  # type: ignore[index]
+            if message.get("parent_header") != parent:  # type: ignore[union-attr]
+                context = JobContext.under(message["parent_header"])  # type: ignore[index]
+        self._lane.publish(
+            context,
+            msg_type,
+            encode_bundle(content),
+            metadata=encode_bundle(metadata) if metadata else b"{}",
+            buffers=buffers,
+        )
+
+
+def _make_message(
+    msg_type: str, content: dict[str, Any], context: JobContext | None
+) -> dict[str, Any]:
+    """Give the message as hooks expect it."""
+    import uuid  # noqa: PLC0415  (most cells have no hook)
+
+    parent: Mapping[str, Any] = context.message["header"] if context else {}
+    header = {
+        "msg_id": str(uuid.uuid4()),
+        "msg_type": msg_type,
+        "session": parent.get("session", ""),
+        "username": parent.get("username", ""),
+        "version": "5.4",
+    }
+    return {
+        "header": header,
+        "msg_id": header["msg_id"],
+        "msg_type": msg_type,
+        "parent_header": parent,
+        "metadata": {},
+        "content": content,
+    }
+
+
+class CellDisplayHook(DisplayHook):
+    """Publish the value of a cell's last expression."""
+
+    topic = b"execute_result"
+    outlet: Outlet
+
+    @property
+    def exec_result(self) -> Any:  # noqa: ANN401  (IPython's untyped trait)
+        """The result record of the running cell."""
+        cell = self.shell.cell
+        return cell.result if cell else None
+
+    @exec_result.setter
+    def exec_result(self, result: Any) -> None:  # noqa: ANN401
+        if cell := self.shell.cell:
+            cell.result = result
+
+    @property
+    def msg(self) -> dict[str, Any] | None:
+        """The content under construction, None outside of a display."""
+        cell = self.shell.cell
+        return cell.output if cell else None
+
+    @override
+    def quiet(self) -> bool:
+        """Say whether the cell ends in a semicolon."""
+        cell = self.shell.cell
+        if cell is None or ";" not in cell.source:
+            return False
+        return bool(self.semicolon_at_end_of_expression(cell.source))
+
+    @override
+    def start_displayhook(self) -> None:
+        """Begin an execute_result."""
+        if cell := self.shell.cell:
+            cell.output = {"execution_count": self.prompt_count, "data": {}, "metadata": {}}
+
+    @override
+    def write_output_prompt(self) -> None:
+        """Leave the prompt to the frontend."""
+
+    @override
+    def write_format_data(
+        self, format_dict: dict[str, Any], md_dict: dict[str, Any] | None = None
+    ) -> None:
+        """Take in what the formatters made."""
+        output = self.msg
+        if output is not None:
+            output["data"] = format_dict
+            output["metadata"] = md_dict or {}
+
+    @override
+    def finish_displayhook(self) -> None:
+        """Send the execute_result, if there is anything in it."""
+        cell = self.shell.cell
+        if cell is None:
+            return
+        output, cell.output = cell.output, None
+        if output is not None and output["data"]:
+            self.outlet.send("execute_result", output)
+
+    def register_hook(self, hook: Hook) -> None:
+        """Let ``hook`` see, change or take each execute_result of this thread."""
+        self.outlet.hooks.append(hook)
+
+    def unregister_hook(self, hook: Hook) -> bool:
+        """Take a hook of this thread out; say whether it was there."""
+        return _remove(self.outlet.hooks, hook)
+
+    def set_parent(self, parent: Mapping[str, Any]) -> None:
+        """Display under another request from here on, in this context."""
+        adopt_parent(parent)
+
+
+class CellDisplayPublisher(DisplayPublisher):
+    """Publish ``display_data``, ``update_display_data`` and ``clear_output``."""
+
+    outlet: Outlet
+
+    @override
+    def publish(
+        self,
+        data: dict[str, Any],
+        metadata: dict[str, Any] | None = None,
+        source: object = None,
+        *,
+        transient: dict[str, Any] | None = None,
+        update: bool = False,
+        buffers: list[Any] | None = None,
+        **_options: Any,
+    ) -> None:
+        """Display ``data``, a dict by MIME type.
+
+        Args:
+            data: the MIME bundle.
+            metadata: by MIME type.
+            source: not used any more.
+            transient: what is not stored, as ``display_id``.
+            update: replace what was displayed with the same ``display_id``.
+            buffers: binary data beside the message.
+        """
+        self._validate_data(data, metadata)
+        content = {"data": data, "metadata": metadata or {}, "transient": transient or {}}
+        msg_type = "update_display_data" if update else "display_data"
+        self.outlet.send(msg_type, content, buffers=buffers)
+
+    @override
+    def clear_output(self, wait: bool = False) -> None:
+        """Clear the output of the cell, at once or with the next output."""
+        self.outlet.send("clear_output", {"wait": wait})
+
+    def register_hook(self, hook: Hook) -> None:
+        """Let ``hook`` see, change or take each display of this thread."""
+        self.outlet.hooks.append(hook)
+
+    def unregister_hook(self, hook: Hook) -> bool:
+        """Take a hook of this thread out; say whether it was there."""
+        return _remove(self.outlet.hooks, hook)
+
+    def set_parent(self, parent: Mapping[str, Any]) -> None:
+        """Display under another request from here on, in this context."""
+        adopt_parent(parent)
+
+
+class LastingDisplayTrap(DisplayTrap):
+    """Put the display hook in place for a cell, and leave it there.
+
+    Cells run beside each other: the end of one must not take the hook from the others.
+    """
+
+    @override
+    def __enter__(self) -> LastingDisplayTrap:
+        cell = self.hook.shell.cell
+        if cell is None or cell.outer is None:
+            self.set()
+        return self
+
+    @override
+    def __exit__(self, *_error: object) -> None:
+        """Leave the hook."""
+
+    @property
+    def is_active(self) -> bool:
+        """Tell that the hook is there, as it always is."""
+        return True
+
+
+def _remove(hooks: list[Hook], hook: Hook) -> bool:
+    if hook not in hooks:
+        return False
+    hooks.remove(hook)
+    return True

@@ -1,0 +1,155 @@
+"""Interrupts: a KeyboardInterrupt in the job that is meant, and nowhere else.
+
+Threads: `on_signal` runs in the main thread at any bytecode, `interrupt` in the lane thread. The job that the main
+thread steps is the only place where the handler raises; everything else is woken by cancelling its task.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from threading import get_ident
+from typing import TYPE_CHECKING
+
+from unstuck.typing import MsgType, RunMode
+
+from unstuck_worker.job import RunningJob, Stepping
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable, Iterable
+    from types import FrameType
+
+    from unstuck.jobcontext import JobContext
+
+    from unstuck_worker.lane import OutputLane
+
+_OUR_PACKAGE = __name__.partition(".")[0]
+
+
+class Interrupts:
+    """All running jobs, and the ways to interrupt them."""
+
+    def __init__(self, lane: OutputLane, loop: asyncio.AbstractEventLoop) -> None:
+        """Interrupt jobs of ``loop``, the main thread's, and of other threads."""
+        self._lane = lane
+        self._loop = loop
+        self._main_ident = threading.main_thread().ident
+        self._jobs: dict[int, RunningJob] = {}
+        self._queue_job: RunningJob | None = None
+        self._aimed: set[int] = set()
+        self.main = Stepping()
+        self.withdraw_input: Callable[[int], bool] = lambda _job: False
+        """Interrupt a job that waits for input; says whether it did."""
+
+    def install(self) -> None:
+        """Handle SIGINT; main thread only."""
+        self._lane.after_write = self._deliver_late
+        signal.signal(signal.SIGINT, self.on_signal)
+
+    def start(self, context: JobContext, stepping: Stepping | None = None) -> RunningJob:
+        """Take in a job that starts in this thread."""
+        running = RunningJob(context, stepping or Stepping())
+        self._jobs[context.job] = running
+        if stepping is self.main and _is_queue_cell(context):
+            self._queue_job = running
+        return running
+
+    def is_queue_job(self, running: RunningJob) -> bool:
+        """Say whether this is the main queue's cell."""
+        return running is self._queue_job
+
+    def forget(self, running: RunningJob) -> None:
+        """Let go of a job whose end is out."""
+        self._jobs.pop(running.context.job, None)
+        if self._queue_job is running:
+            self._queue_job = None
+
+    def on_signal(self, _number: int, frame: FrameType | None) -> None:
+        """Handle SIGINT: raise in the job that is meant, or wake it."""
+        if self._lane.holder == self._main_ident:
+            # Inside a write: `after_write` comes back to it.
+            self._lane.interrupted = True
+            return
+        self._deliver(frame)
+
+    def _deliver_late(self) -> None:
+        if get_ident() == self._main_ident:
+            self._lane.interrupted = False
+            self._deliver(None)
+
+    def _deliver(self, frame: FrameType | None) -> None:
+        aimed, self._aimed = self._aimed, set()
+        targets = self._aimed_jobs(aimed) if aimed else self._default_jobs()
+        raises = not aimed and not targets and self._queue_job is None and _is_foreign(frame)
+        for running in targets:
+            if running.is_stepping_in(self.main):
+                raises = True
+            elif running.thread_ident == self._main_ident:
+                running.interrupt_wait()
+            else:
+                self._loop.call_soon_threadsafe(self._interrupt_elsewhere, running)
+        if raises:
+            raise KeyboardInterrupt
+
+    def _aimed_jobs(self, jobs: Iterable[int]) -> list[RunningJob]:
+        return [self._jobs[job] for job in jobs if job in self._jobs]
+
+    def _default_jobs(self) -> list[RunningJob]:
+        """Name the queue's cell; with none, every other cell and handler that runs."""
+        queue_job = self._queue_job
+        if queue_job is None:
+            return [running for running in self._jobs.values() if not running.is_ended]
+        return [] if queue_job.is_ended else [queue_job]
+
+    def interrupt(self, jobs: Iterable[int], *, hard: bool) -> None:
+        """Interrupt exactly these jobs; called in the lane thread."""
+        for running in self._aimed_jobs(jobs):
+            if running.thread_ident != self._main_ident:
+                self._interrupt_elsewhere(running)
+            elif hard:
+                self._interrupt_main_hard(running)
+            else:
+                self._aimed.add(running.context.job)
+                signal.pthread_kill(self._main_ident or 0, signal.SIGINT)
+
+    def interrupt_all(self) -> None:
+        """Interrupt whatever runs; called in the lane thread."""
+        self.interrupt(list(self._jobs), hard=False)
+
+    def _interrupt_elsewhere(self, running: RunningJob) -> None:
+        if self.withdraw_input(running.context.job):
+            return
+        raised: list[bool] = []
+        self._lane.while_nobody_writes(lambda: raised.append(running.interrupt_thread()))
+        if not raised[0]:
+            running.interrupt_wait()
+
+    def _interrupt_main_hard(self, running: RunningJob) -> None:
+        """Raise in the main thread past any signal handler; what blocks it is meant, too."""
+        if self.withdraw_input(running.context.job):
+            return
+        stuck = self.main.job or running
+        raised: list[bool] = []
+        self._lane.while_nobody_writes(lambda: raised.append(stuck.interrupt_thread()))
+        if stuck is not running or not raised[0]:
+            running.interrupt_wait()
+
+
+def _is_queue_cell(context: JobContext) -> bool:
+    return context.kind is MsgType.execute_request and context.mode in (
+        RunMode.queue,
+        RunMode.blocking,
+    )
+
+
+def _is_foreign(frame: FrameType | None) -> bool:
+    """Say whether a callback of the user's own runs in the event loop, and nothing of ours."""
+    while frame is not None:
+        module = frame.f_globals.get("__name__", "")
+        if module.partition(".")[0] == _OUR_PACKAGE:
+            return False
+        if frame.f_code.co_name == "_run" and module == "asyncio.events":
+            return True
+        frame = frame.f_back
+    return False

@@ -1,0 +1,99 @@
+"""The lane thread: reads the thread lane and answers at once, whatever the main thread does.
+
+Threads: `run` is the thread's; it never runs user code.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from typing import TYPE_CHECKING, assert_never
+
+from unstuck.codec import Decoder
+from unstuck.errors import WireError
+from unstuck.protocol import (
+    CloseSubshell,
+    InputReply,
+    Interrupt,
+    OpenSubshell,
+    Ping,
+    Pong,
+    Run,
+    Start,
+    Stop,
+    ToWorker,
+)
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable
+
+    from unstuck_worker.interrupt import Interrupts
+    from unstuck_worker.lane import OutputLane
+    from unstuck_worker.stdin import Inputs
+    from unstuck_worker.threads import Threads
+
+log = logging.getLogger("unstuck.worker")
+
+READ_BYTES = 1 << 18
+
+
+class LaneThread:
+    """Serve the broker beside the main thread."""
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        lane: OutputLane,
+        *,
+        threads: Threads,
+        interrupts: Interrupts,
+        inputs: Inputs,
+        count_step: Callable[[], int],
+        stop: Callable[[float], None],
+    ) -> None:
+        """Read ``sock``; hand what it says to the others."""
+        self._sock = sock
+        self._lane = lane
+        self._threads = threads
+        self._interrupts = interrupts
+        self._inputs = inputs
+        self._count_step = count_step
+        self._stop = stop
+
+    def start(self) -> None:
+        """Start the thread."""
+        threading.Thread(target=self.run, name="unstuck-lane", daemon=True).start()
+
+    def run(self) -> None:
+        """Serve until the broker is gone, which ends the process."""
+        decoder: Decoder[ToWorker] = Decoder(ToWorker)
+        try:
+            while data := self._sock.recv(READ_BYTES):
+                for message in decoder.feed(data):
+                    self._handle(message)
+        except (OSError, WireError):
+            log.exception("event=thread_lane_broken")
+        os._exit(1)
+
+    def _handle(self, message: ToWorker) -> None:
+        match message:
+            case Run():
+                self._threads.run(message)
+            case Ping():
+                self._lane.send(Pong(message.number, self._count_step()))
+            case InputReply():
+                self._inputs.answer(message.request, message.value)
+            case Interrupt():
+                self._interrupts.interrupt(message.jobs, hard=message.hard)
+            case OpenSubshell():
+                self._threads.open_subshell(message.subshell)
+            case CloseSubshell():
+                self._threads.close_subshell(message.subshell)
+            case Stop():
+                self._stop(message.grace_s)
+            case Start():
+                raise WireError("Start came on the thread lane")
+            case _:
+                assert_never(message)

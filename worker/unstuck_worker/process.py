@@ -1,0 +1,53 @@
+"""This process and the operating system: its death with the broker, C's streams, and its stacks."""
+
+from __future__ import annotations
+
+import ctypes
+import faulthandler
+import os
+import signal
+import sys
+
+from unstuck.stack import STACK_SIGNAL
+
+_PR_SET_PDEATHSIG = 1
+_IOLBF = 0 if sys.platform == "darwin" else 1
+_libc = ctypes.CDLL(None, use_errno=True)
+_stdout_name = "__stdoutp" if sys.platform == "darwin" else "stdout"
+_fflush = _libc.fflush
+
+
+def _c_stdout() -> ctypes.c_void_p:
+    return ctypes.c_void_p.in_dll(_libc, _stdout_name)
+
+
+_stdout = _c_stdout()
+
+
+def die_with_parent(parent: int, *, armed: bool = True) -> None:
+    """Let the kernel kill this process when the thread that started it ends; main thread only.
+
+    Args:
+        parent: the broker's process id; when it is gone already, this process ends at once.
+        armed: False takes the order back.
+    """
+    if sys.platform == "linux":
+        _libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL) if armed else 0, 0, 0, 0)
+    if armed and os.getppid() != parent:
+        os._exit(1)
+
+
+def buffer_c_lines() -> None:
+    """Make C's stdout write whole lines at once, as it does in a terminal."""
+    _libc.setvbuf(_stdout, None, _IOLBF, 0)
+
+
+def flush_c_streams() -> None:
+    """Write out what C code printed and its stdout still holds."""
+    _fflush(_stdout)
+
+
+def show_stacks(descriptor: int) -> None:
+    """Write a crash's stack to descriptor 2, and on the stack signal all stacks to ``descriptor``."""
+    faulthandler.enable(2)
+    faulthandler.register(STACK_SIGNAL, descriptor, all_threads=True, chain=False)

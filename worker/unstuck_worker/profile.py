@@ -1,0 +1,118 @@
+"""IPython's configuration as ipykernel loads it: files, command line, extensions and start-up code.
+
+IPython's own application machinery is loaded only when the user has something for it to do.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from IPython.core.profiledir import ProfileDir, ProfileDirError
+from IPython.paths import get_ipython_dir
+from traitlets.config.loader import Config, ConfigError, DeferredConfigString, PyFileConfigLoader
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from unstuck_worker.shell import UnstuckShell
+
+CONFIG_FILES = ("ipython_config.py", "ipython_kernel_config.py")
+_APP_SECTIONS = ("InteractiveShellApp", "IPKernelApp")
+_SHARED_FOLDERS = (Path("/usr/local/etc/ipython"), Path("/etc/ipython"))
+
+
+class Profile:
+    """One IPython profile: its directory, and everything that configures the shell."""
+
+    def __init__(self, name: str, arguments: Iterable[str]) -> None:
+        """Read the configuration files and arguments of the profile ``name``."""
+        self.ipython_dir = get_ipython_dir()
+        self.directory = _find_profile(self.ipython_dir, name)
+        self.problems: list[str] = []
+        """What could not be read; shown to the user, never fatal."""
+        self.config = self._read_files()
+        self.config.merge(self._read_arguments(arguments))
+
+    def _folders(self) -> list[Path]:
+        """List where configuration may be, the most general first."""
+        return [*_SHARED_FOLDERS, _environment_folder(), Path(self.directory.location)]
+
+    def _read_files(self) -> Config:
+        config = Config()
+        for folder in self._folders():
+            for name in CONFIG_FILES:
+                if (folder / name).is_file():
+                    try:
+                        config.merge(PyFileConfigLoader(name, path=str(folder)).load_config())
+                    except Exception as error:  # noqa: BLE001  (user code)
+                        self.problems.append(f"{folder / name}: {type(error).__name__}: {error}")
+        return config
+
+    def _read_arguments(self, arguments: Iterable[str]) -> Config:
+        """Read ``--Class.trait=value``, and IPython's own short names."""
+        config = Config()
+        rest: list[str] = []
+        for argument in arguments:
+            name, equals, value = argument.lstrip("-").partition("=")
+            section, dot, trait = name.partition(".")
+            if equals and dot and section and trait.isidentifier():
+                config[section][trait] = DeferredConfigString(value)
+            else:
+                rest.append(argument)
+        if rest:
+            config.merge(self._read_short_arguments(rest))
+        return config
+
+    def _read_short_arguments(self, arguments: list[str]) -> Config:
+        from IPython.core.shellapp import shell_aliases, shell_flags  # noqa: PLC0415
+        from traitlets.config.loader import KVCommandLineConfigLoader  # noqa: PLC0415
+
+        aliases: dict[Any, Any] = dict(shell_aliases)
+        flags: dict[Any, Any] = dict(shell_flags)
+        try:
+            return KVCommandLineConfigLoader(arguments, aliases, flags).load_config()
+        except (ConfigError, SystemExit, ValueError) as error:
+            self.problems.append(f"IPython argument: {error}")
+            return Config()
+
+    def start(self, shell: UnstuckShell) -> None:
+        """Load extensions and run the user's start-up code; errors are shown, and the start goes on."""
+        for problem in self.problems:
+            sys.stderr.write(f"Error in configuration: {problem}\n")
+        if self._has_work():
+            self._run_startup(shell)
+        else:
+            shell.magics_manager.register_lazy("store", "IPython.extensions.storemagic")
+            shell.user_ns_hidden.update(shell.user_ns)
+
+    def _has_work(self) -> bool:
+        if any(section in self.config for section in (*_APP_SECTIONS, "StoreMagics")):
+            return True
+        if os.environ.get("PYTHONSTARTUP"):
+            return True
+        folders = [folder / "startup" for folder in self._folders()]
+        return any(
+            file.suffix in (".py", ".ipy")
+            for folder in folders
+            if folder.is_dir()
+            for file in folder.iterdir()
+        )
+
+    def _run_startup(self, shell: UnstuckShell) -> None:
+        from unstuck_worker.startup import Startup  # noqa: PLC0415  (most profiles are empty)
+
+        Startup(shell, self).run()
+
+
+def _find_profile(ipython_dir: str, name: str) -> ProfileDir:
+    try:
+        return ProfileDir.find_profile_dir_by_name(ipython_dir, name)
+    except ProfileDirError:
+        return ProfileDir.create_profile_dir_by_name(ipython_dir, name)
+
+
+def _environment_folder() -> Path:
+    return Path(sys.prefix) / "etc" / "ipython"

@@ -1,0 +1,354 @@
+"""The shell: IPython's, with cells that run beside each other and outputs that go through the lane.
+
+Threads: `run_cell_async` may run in several threads and tasks at once. What belongs to one cell is in its `Cell`, found
+through the job of the running code; the namespace, the history and the counter are shared.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import os
+import sys
+import threading
+from typing import TYPE_CHECKING, Any
+
+from IPython.core import page
+from IPython.core.autocall import ZMQExitAutocall
+from IPython.core.builtin_trap import BuiltinTrap
+from IPython.core.error import UsageError
+from IPython.core.interactiveshell import InteractiveShell, InteractiveShellABC
+from IPython.core.payload import PayloadManager
+from IPython.core.usage import default_banner
+from traitlets import Any as AnyTrait
+from traitlets import CBool, Instance, Type, default
+from typing_extensions import override
+from unstuck.jobcontext import get_context
+from unstuck.protocol import AskExit, StreamName
+
+from unstuck_worker.cell import Cell
+from unstuck_worker.compiler import CellCompiler
+from unstuck_worker.content import encode
+from unstuck_worker.display import (
+    CellDisplayHook,
+    CellDisplayPublisher,
+    LastingDisplayTrap,
+    Outlet,
+)
+from unstuck_worker.execute import text_of
+from unstuck_worker.streams import adopt_parent
+from unstuck_worker.tags import error_message
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from IPython.core.interactiveshell import ExecutionResult
+
+    from unstuck_worker.lane import OutputLane
+
+ENVIRONMENT = {
+    "TERM": "xterm-color",
+    "CLICOLOR": "1",
+    "FORCE_COLOR": "1",
+    "CLICOLOR_FORCE": "1",
+    "PAGER": "cat",
+    "GIT_PAGER": "cat",
+}
+"""For child processes: colours, which frontends show, and no pagers, which nobody could operate."""
+
+GUI_LOOPS = (None, "", "inline", "agg", "asyncio", "ipympl", "widget", "notebook", "nbagg")
+"""What ``%gui`` takes: no toolkit's loop runs in the worker."""
+
+_MAGIC_CALLS = {"run_line_magic": "line", "run_cell_magic": "cell"}
+
+
+class LastingBuiltinTrap(BuiltinTrap):
+    """Put IPython's names into ``builtins`` once, for cells and threads that run beside each other."""
+
+    @override
+    def __exit__(self, *_error: object) -> Any:
+        """Leave the names."""
+        return False
+
+    @override
+    def __enter__(self) -> LastingBuiltinTrap:
+        if not self._nested_level:
+            self._nested_level = 1
+            self.activate()
+        return self
+
+
+class CellPayloads(PayloadManager):
+    """Payloads by cell, so that a cell's reply carries its own."""
+
+    shell: UnstuckShell
+
+    @property
+    def _payload(self) -> list[dict[str, Any]]:
+        cell = self.shell.cell
+        return cell.payloads if cell else []
+
+    @override
+    def clear_payload(self) -> None:
+        """Forget the running cell's payloads."""
+        self._payload.clear()
+
+
+class UnstuckShell(InteractiveShell):
+    """The one shell of the process."""
+
+    displayhook_class = Type(CellDisplayHook)
+    display_pub_class = Type(CellDisplayPublisher)
+    compiler_class = Type(CellCompiler)
+    exiter = Instance(ZMQExitAutocall)
+    readline_use = CBool(False)
+    autoindent = CBool(False)
+    kernel = AnyTrait()
+    lane: OutputLane
+    keepkernel_on_exit: bool | None = None
+    data_pub_class = None
+
+    def __init__(self, lane: OutputLane, **options: Any) -> None:
+        """Build the shell; its outputs go to ``lane``."""
+        self.lane = lane
+        self.counter = 1
+        self._counter_lock = threading.Lock()
+        self._own_cell: Cell | None = None
+        super().__init__(**options)
+        # Libraries ask for this section to tell a notebook from a terminal (tqdm does).
+        if "IPKernelApp" not in self.config:
+            self.config.IPKernelApp.unstuck = True
+
+    @default("exiter")
+    def _default_exiter(self) -> ZMQExitAutocall:
+        return ZMQExitAutocall(self)
+
+    @default("banner1")
+    def _default_banner1(self) -> str:
+        return str(default_banner)
+
+    # --- the running cell -------------------------------------------------------------------------
+
+    @property
+    def cell(self) -> Cell | None:
+        """The cell that the running code belongs to."""
+        context = get_context()
+        return self._own_cell if context is None else context.cell
+
+    def _set_cell(self, cell: Cell | None) -> None:
+        context = get_context()
+        if context is None:
+            self._own_cell = cell
+        else:
+            context.cell = cell
+
+    @property
+    def execution_count(self) -> int:  # type: ignore[override]
+        """The number of the next cell, as the running one sees it."""
+        cell = self.cell
+        return cell.next_count if cell else self.counter
+
+    @execution_count.setter
+    def execution_count(self, value: int) -> None:
+        cell = self.cell
+        if cell is None:
+            self.counter = value
+        elif not cell.is_counted and value == cell.count + 1:
+            # IPython's own step at the start of a cell; `_open_cell` has moved the counter already.
+            cell.is_counted = True
+        else:
+            cell.count = value - 1
+            cell.is_counted = True
+            self.counter = value
+
+    @override
+    async def run_cell_async(
+        self,
+        raw_cell: str,
+        store_history: bool = False,
+        silent: bool = False,
+        shell_futures: bool = True,
+        *,
+        transformed_cell: str | None = None,
+        preprocessing_exc_tuple: Any = None,
+        cell_id: str | None = None,
+        cell_meta: dict[str, Any] | None = None,
+    ) -> ExecutionResult:
+        """Run a cell; the parameters are IPython's."""
+        if transformed_cell is None and preprocessing_exc_tuple is None:
+            transformed_cell, preprocessing_exc_tuple = self.transform(raw_cell)
+        outer = self.cell
+        counts = store_history and not silent and bool(raw_cell) and not raw_cell.isspace()
+        self._set_cell(self._open_cell(transformed_cell or raw_cell, outer, counts=counts))
+        try:
+            return await super().run_cell_async(
+                raw_cell,
+                store_history,
+                silent,
+                shell_futures,
+                transformed_cell=transformed_cell or raw_cell,
+                preprocessing_exc_tuple=preprocessing_exc_tuple,
+                cell_id=cell_id,
+                cell_meta=cell_meta,
+            )
+        finally:
+            if outer is not None or get_context() is None:
+                self._set_cell(outer)
+
+    def _open_cell(self, source: str, outer: Cell | None, *, counts: bool) -> Cell:
+        """Number a cell; no two cells that run beside each other get the same."""
+        with self._counter_lock:
+            cell = Cell(self.counter, source, outer)
+            if counts:
+                self.counter += 1
+        return cell
+
+    def transform(self, code: str) -> tuple[str, Any]:
+        """Transform IPython's syntax: (code, None), or (the code as it was, what was raised)."""
+        try:
+            return self.transform_cell(code), None
+        except Exception:  # noqa: BLE001  (a user's transformer; shown as the cell's error)
+            return code, sys.exc_info()
+
+    @override
+    def transform_ast(self, node: Any) -> Any:
+        """Apply the user's transformers; await magics that are coroutine functions."""
+        node = super().transform_ast(node)
+        if self.autoawait:
+            for statement in node.body:
+                if isinstance(statement, ast.Expr | ast.Assign) and self._is_async_magic(
+                    statement.value
+                ):
+                    statement.value = ast.copy_location(ast.Await(statement.value), statement)
+        return node
+
+    def _is_async_magic(self, value: ast.expr) -> bool:
+        if not (isinstance(value, ast.Call) and isinstance(value.func, ast.Attribute)):
+            return False
+        kind = _MAGIC_CALLS.get(value.func.attr)
+        if kind is None or not value.args or not isinstance(value.args[0], ast.Constant):
+            return False
+        return inspect.iscoroutinefunction(self.find_magic(str(value.args[0].value), kind))
+
+    # --- errors -----------------------------------------------------------------------------------
+
+    @override
+    def _showtraceback(self, etype: Any, evalue: Any, stb: list[str]) -> None:
+        """Publish an error under the running cell."""
+        self._last_traceback = stb
+        context, cell = get_context(), self.cell
+        content = {"traceback": stb, "ename": etype.__name__, "evalue": text_of(evalue)}
+        if cell is not None:
+            cell.traceback, cell.error = stb, (content["ename"], content["evalue"])
+            cell.showed_display_error |= cell.output is not None
+        message = error_message(context.message["metadata"]) if context else None
+        if message is None:
+            self.lane.publish(context, "error", encode(content))
+        else:
+            self.lane.put_text(context, StreamName.stdout, f"{message}\n")
+            self.lane.flush()
+
+    # --- payloads and exit ------------------------------------------------------------------------
+
+    @override
+    def init_payload(self) -> None:
+        """Keep payloads by cell."""
+        self.payload_manager = CellPayloads(parent=self)
+        self.payload_manager.shell = self
+        self.configurables.append(self.payload_manager)
+
+    @override
+    def init_hooks(self) -> None:
+        """Show pages in the frontend."""
+        super().init_hooks()
+        self.set_hook("show_in_pager", page.as_hook(self._page), 99)
+
+    def _page(
+        self,
+        text: str | dict[str, Any],
+        start: int = 0,
+        screen_lines: int = 0,  # noqa: ARG002  (the hook's signature)
+        pager_cmd: str | None = None,  # noqa: ARG002
+    ) -> None:
+        data = text if isinstance(text, dict) else {"text/plain": text}
+        self._write_payload({"source": "page", "data": data, "start": max(0, start)})
+
+    def _write_payload(self, payload: dict[str, Any]) -> None:
+        assert self.payload_manager is not None
+        self.payload_manager.write_payload(payload)
+
+    @override
+    def set_next_input(self, s: str, replace: bool = False) -> None:
+        """Ask the frontend to show ``s`` as the next input."""
+        self._write_payload({"source": "set_next_input", "text": s, "replace": replace})
+
+    @override
+    def ask_exit(self) -> None:
+        """End the kernel after the reply of the running cell."""
+        keep = bool(self.keepkernel_on_exit)
+        self.exit_now = not keep
+        self._write_payload({"source": "ask_exit", "keepkernel": keep})
+        self.lane.send(AskExit(keep))
+
+    # --- parents ----------------------------------------------------------------------------------
+
+    def get_parent(self) -> Any:  # noqa: ANN401  (a message, or {})
+        """Give the message that the running code answers to."""
+        context = get_context()
+        return context.message if context else {}
+
+    @property
+    def parent_header(self) -> Any:  # noqa: ANN401
+        """The same, as ipykernel's shell names it."""
+        return self.get_parent()
+
+    def set_parent(self, parent: Mapping[str, Any]) -> None:
+        """Let outputs appear under another request from here on, in this context."""
+        adopt_parent(parent)
+
+    # --- IPython's set-up steps -------------------------------------------------------------------
+
+    @override
+    def init_environment(self) -> None:
+        """Prepare the environment of child processes."""
+        os.environ.update(ENVIRONMENT)
+
+    @override
+    def init_virtualenv(self) -> None:
+        """Leave ``sys.path``: a kernel is installed in the environment that it serves."""
+
+    @override
+    def init_builtins(self) -> None:
+        """Add IPython's names to ``builtins``, for good."""
+        super().init_builtins()
+        self.builtin_trap = LastingBuiltinTrap(shell=self)
+
+    @override
+    def init_display_pub(self) -> None:
+        """Publish displays on the lane."""
+        super().init_display_pub()
+        self.display_pub.outlet = Outlet(self.lane)
+
+    @override
+    def init_displayhook(self) -> None:
+        """Publish values on the lane, from the hook that stays in place."""
+        super().init_displayhook()
+        self.displayhook.outlet = Outlet(self.lane)
+        self.display_trap = LastingDisplayTrap(hook=self.displayhook)
+        self.display_trap.set()
+
+    @override
+    def enable_gui(self, gui: str | None = None) -> None:
+        """Accept what needs no event loop of a toolkit, refuse the others."""
+        if gui not in GUI_LOOPS:
+            raise UsageError(
+                f"The event loop of {gui!r} cannot run in this kernel: "
+                "use %matplotlib inline or %matplotlib widget."
+            )
+        self.active_eventloop = gui
+
+
+InteractiveShellABC.register(UnstuckShell)
+# Libraries (rich, for one) know a notebook by this name of the shell's class, and configuration files
+# have sections of it.
+UnstuckShell.__name__ = UnstuckShell.__qualname__ = "ZMQInteractiveShell"

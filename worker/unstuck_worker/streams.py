@@ -1,0 +1,171 @@
+"""``sys.stdout`` and ``sys.stderr`` of user code: text under the cell that wrote it.
+
+Threads: any thread may write. Text is queued at the lane; a slow printer's text is written at once, so that it is
+seen even if C code hangs right after. Only in a flood does text wait, at most `FLOOD_S`, for its neighbours.
+"""
+
+from __future__ import annotations
+
+import io
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from typing_extensions import override
+from unstuck.jobcontext import JobContext, current_job, get_context
+from unstuck.protocol import StreamName
+
+from unstuck_worker.pipes import write_all
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from unstuck_worker.lane import OutputLane
+
+FLOOD_S = 0.01
+"""The window in which writes are counted, and the longest wait of text in a flood."""
+WRITES_AT_ONCE = 32
+"""Writes in one window that go out at once; halved in each window of a flood."""
+FLOOD_CHARACTERS = 64 << 10
+FLUSH_DEADLINE_S = 3600.0
+
+
+class Flood:
+    """Decide when queued text is written: at once, or together with what follows."""
+
+    def __init__(self, lane: OutputLane) -> None:
+        """Flush ``lane``; a thread of its own starts at the first flood."""
+        self._lane = lane
+        self._left = WRITES_AT_ONCE
+        self._allowed = WRITES_AT_ONCE
+        self._window_end_s = 0.0
+        self._waiting = 0
+        self._armed = False
+        self._wake: threading.Event | None = None
+
+    def after_write(self, characters: int) -> None:
+        """Flush now, or leave the text to the next write or to the thread."""
+        if self._left > 0:
+            self._left -= 1
+            self._lane.flush()
+            return
+        self._waiting += characters
+        now = time.monotonic()
+        if now >= self._window_end_s:
+            idle = now - self._window_end_s > FLOOD_S
+            self._allowed = WRITES_AT_ONCE if idle else max(self._allowed // 2, 1)
+            self._left = self._allowed - 1
+            self._window_end_s = now + FLOOD_S
+        elif self._waiting < FLOOD_CHARACTERS:
+            if not self._armed:
+                self._arm()
+            return
+        self._waiting = 0
+        self._lane.flush()
+
+    def _arm(self) -> None:
+        self._armed = True
+        if self._wake is None:
+            self._wake = threading.Event()
+            thread = threading.Thread(target=self._run, name="unstuck-streams", daemon=True)
+            thread.start()
+        self._wake.set()
+
+    def _run(self) -> None:
+        """Flush what the last writes of a flood left behind."""
+        wake = self._wake
+        assert wake is not None
+        while True:
+            if not wake.wait(FLUSH_DEADLINE_S):
+                continue
+            wake.clear()
+            time.sleep(FLOOD_S)
+            self._armed = False
+            self._lane.flush()
+
+    def forget_thread(self) -> None:
+        """Start anew in a forked copy, where the thread does not exist."""
+        self._wake = None
+        self._armed = False
+
+
+class OutStream(io.TextIOBase):
+    """One standard stream; after a fork the child writes plainly to its descriptor."""
+
+    def __init__(self, stream: StreamName, lane: OutputLane, flood: Flood) -> None:
+        """Be ``sys.stdout`` or ``sys.stderr``."""
+        super().__init__()
+        self.name = stream.value
+        self._stream = stream
+        self._descriptor = 1 if stream is StreamName.stdout else 2
+        self._lane = lane
+        self._flood = flood
+        self._is_child = False
+
+    @override
+    def write(self, text: str, /) -> int:
+        """Write text under the running cell."""
+        if not isinstance(text, str):
+            raise TypeError(f"write() argument must be str, not {type(text).__name__}")
+        if self._is_child:
+            write_all(self._descriptor, text.encode(errors="backslashreplace"))
+        elif text:
+            self._lane.put_text(current_job.get() or get_context(), self._stream, text)
+            self._flood.after_write(len(text))
+        return len(text)
+
+    @override
+    def writelines(self, lines: Iterable[str], /) -> None:  # type: ignore[override]
+        """Write several texts."""
+        for line in lines:
+            self.write(line)
+
+    @override
+    def flush(self) -> None:
+        """Send what was written."""
+        if not self._is_child:
+            self._lane.flush()
+
+    @override
+    def close(self) -> None:
+        """Flush; the stream stays open, for other cells print too."""
+        self.flush()
+
+    @override
+    def fileno(self) -> int:
+        """Give the descriptor that child processes may write to."""
+        return self._descriptor
+
+    @override
+    def isatty(self) -> bool:
+        """Deny: this is no terminal."""
+        return False
+
+    @override
+    def writable(self) -> bool:
+        """Confirm."""
+        return True
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        """Name the encoding that bytes would have."""
+        return "UTF-8"
+
+    @property
+    def parent_header(self) -> Mapping[str, Any]:
+        """The header of the request that the running code belongs to."""
+        context = get_context()
+        return context.message["header"] if context else {}
+
+    def set_parent(self, parent: Mapping[str, Any]) -> None:
+        """Write under another request from here on, in this context."""
+        adopt_parent(parent)
+
+    def become_child(self) -> None:
+        """Write plainly from here on: this is a forked process."""
+        self._is_child = True
+
+
+def adopt_parent(parent: Mapping[str, Any]) -> None:
+    """Let the running code's output appear under ``parent``, a message or a header."""
+    current_job.set(JobContext.under(parent))
