@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ast
 import inspect
-import re
 from typing import TYPE_CHECKING, Any, cast
 
 from IPython.core.displayhook import DisplayHook
@@ -23,25 +22,9 @@ if TYPE_CHECKING:
 
     from IPython.core.interactiveshell import InteractiveShell
 
-    from unstuck.caller import Caller
     from unstuck.future import Future
 
 NO_WAIT = "wait=no"
-
-_TRANSFORMED = re.compile(r"get_ipython\(\)\.run_cell_magic\('(thread|task)', ")
-
-
-def await_cell_magics(lines: list[str]) -> list[str]:
-    """Put ``await`` before a cell magic that gives a future (IPython awaits none by itself)."""
-    if not lines or not _TRANSFORMED.match(lines[0]):
-        return lines
-    call = ast.parse("".join(lines)).body[0]
-    if not isinstance(call, ast.Expr) or not isinstance(call.value, ast.Call):
-        return lines
-    options = call.value.args[1]
-    if isinstance(options, ast.Constant) and NO_WAIT in str(options.value).split():
-        return lines
-    return [f"await {lines[0]}", *lines[1:]]
 
 
 @magics_class
@@ -50,7 +33,7 @@ class CellMagics(Magics):
 
     @no_var_expand
     @cell_magic
-    def thread(self, line: str, cell: str) -> Future[Any]:
+    async def thread(self, line: str, cell: str) -> object:
         """Run the cell's body in a Caller thread.
 
         Usage: ``%%thread [name=NAME] [backend=asyncio|trio] [wait=no]``. Bodies of one name run in
@@ -60,18 +43,30 @@ class CellMagics(Magics):
 
         options = _options("thread", line)
         if options:
-            caller: Caller = Caller.get(**options)
-            return caller.call_soon(run_body, self.shell, cell)
-        return Caller.to_thread(run_body, self.shell, cell)
+            future = Caller.get(**options).call_soon(run_body, self._owner, cell)
+        else:
+            future = Caller.to_thread(run_body, self._owner, cell)
+        return await _result(future, line)
 
     @no_var_expand
     @cell_magic
-    def task(self, line: str, cell: str) -> Future[Any]:
+    async def task(self, line: str, cell: str) -> object:
         """Run the cell's body as a task in the event loop of this thread; ``%%task [wait=no]``."""
         from unstuck.caller import Caller  # noqa: PLC0415  (a Caller needs anyio: not at start-up)
 
         _options("task", line)
-        return Caller().call_soon(run_body, self.shell, cell)
+        return await _result(Caller().call_soon(run_body, self._owner, cell), line)
+
+    @property
+    def _owner(self) -> InteractiveShell:
+        if self.shell is None:
+            raise UsageError("This magic needs a shell.")
+        return self.shell
+
+
+async def _result(future: Future[object], line: str) -> object:
+    """Wait for the result, or give the future where ``wait=no`` says so."""
+    return future if NO_WAIT in line.split() else await future
 
 
 def _options(mode: str, line: str) -> dict[str, Any]:

@@ -19,6 +19,7 @@ import comm
 from comm import base_comm
 from IPython.core.getipython import get_ipython
 from typing_extensions import override
+
 from unstuck.jobcontext import get_kernel
 
 if TYPE_CHECKING:

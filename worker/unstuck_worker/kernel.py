@@ -17,7 +17,6 @@ from unstuck import __version__, kernel_protocol_version, runmode
 from unstuck.jobcontext import get_context
 from unstuck.protocol import SetConcurrencyMode
 from unstuck.typing import NO_VALUE, KernelConcurrencyMode, MsgType, NoValue, RunMode, SocketID
-
 from unstuck_worker import comms, history, introspect
 from unstuck_worker.session import Channel, KernelSession
 
@@ -25,9 +24,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from IPython.core.interactiveshell import InteractiveShell
+
     from unstuck.protocol import ToBroker
     from unstuck.typing import Content, Job
-
     from unstuck_worker.comms import Publish
 
 HELP_LINKS = (
@@ -251,7 +250,7 @@ class UnstuckKernel:
 
     # --- messages and input -----------------------------------------------------------------------
 
-    def send_response(  # noqa: PLR0917  (ipykernel's signature)
+    def send_response(
         self,
         stream: object,
         msg_or_type: str | dict[str, Any],
@@ -269,7 +268,7 @@ class UnstuckKernel:
             stream, msg_or_type, content, parent, ident, buffers, track, header, metadata
         )
 
-    def iopub_send(  # noqa: PLR0917  (the reference's signature)
+    def iopub_send(
         self,
         msg_or_type: str | dict[str, Any],
         content: dict[str, Any] | None = None,

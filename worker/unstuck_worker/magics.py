@@ -17,7 +17,7 @@ from IPython.utils import openpy
 
 from unstuck.jobcontext import get_context
 from unstuck.protocol import AskRestart
-from unstuck_worker.cellmagics import CellMagics, await_cell_magics
+from unstuck_worker.cellmagics import CellMagics
 from unstuck_worker.settings import SettingsMagics
 
 if TYPE_CHECKING:
@@ -33,7 +33,6 @@ def load(shell: InteractiveShell) -> None:
     for magics in (KernelMagics, CellMagics, SettingsMagics):
         shell.register_magics(magics)
     shell.magics_manager.register_alias("ed", "edit")
-    shell.input_transformers_post.append(await_cell_magics)
 
 
 @magics_class

@@ -87,7 +87,7 @@ class KernelSession:
             "metadata": {**self.metadata, **(metadata or {})},
         }
 
-    def send(  # noqa: PLR0917  (jupyter_client's signature)
+    def send(
         self,
         stream: object,
         msg_or_type: str | dict[str, Any],
