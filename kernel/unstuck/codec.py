@@ -1,7 +1,8 @@
 """Lane messages as bytes: framing and msgpack, without any file handle.
 
-A frame is ``message size (u32) | buffer count (u32) | buffer sizes (u64 each) | message | buffers``, in
-network byte order. Buffers stand beside the message so that megabytes are neither packed nor unpacked.
+A frame is ``message size (u32) | buffer count (u32) | buffer sizes (u64 each) | message | buffers``,
+in network byte order. Buffers stand beside the message so that megabytes are neither packed nor
+unpacked.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from unstuck.errors import WireError
 from unstuck.protocol import Finished, Publish, Run, ToBroker, ToWorker
 
 MAX_MESSAGE_BYTES = 1 << 30
-"""A message beyond this is refused: a size field read from rubbish must not allocate the machine."""
+"""What is beyond this is refused: a size read from rubbish must not allocate the machine."""
 MAX_BUFFERS = 1 << 16
 
 _HEAD = struct.Struct("!II")
@@ -63,7 +64,7 @@ class Decoder(Generic[M]):
         """Take the next bytes; give the messages that are complete.
 
         Raises:
-            WireError: the bytes are no frame, or no message of the union. The lane is of no use any more.
+            WireError: the bytes are no frame, or no message of the union: the lane is of no use.
         """
         pending = self._pending
         pending += data
