@@ -1,8 +1,8 @@
 """Lane messages as bytes: framing and msgpack, without any file handle.
 
-A frame is ``message size (u32) | buffer count (u32) | buffer sizes (u64 each) | message | buffers``,
-in network byte order. Buffers stand beside the message so that megabytes are neither packed nor
-unpacked.
+A frame is ``message size (u32) | buffer count (u32) | buffer sizes (u64 each) | message |
+buffers``, in network byte order. Buffers stand beside the message so that megabytes are neither
+packed nor unpacked.
 """
 
 from __future__ import annotations
