@@ -6,8 +6,8 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from plainshell import plain_shell, run
 
+from plainshell import plain_shell, run
 from unstuck_worker import history as module
 from unstuck_worker.history import history
 
@@ -29,7 +29,7 @@ def shell(tmp_path: Path) -> Iterator[InteractiveShell]:
         yield shell
 
 
-def lines(shell: InteractiveShell, access: str, **how: Any) -> list[tuple[int, int, Any]]:
+def lines(shell: InteractiveShell, access: str, **how: object) -> list[tuple[int, int, Any]]:
     reply = history(shell, {"hist_access_type": access, **how})
     assert reply["status"] == "ok", reply
     return reply["history"]
@@ -109,8 +109,8 @@ def test_threads_read_while_the_main_thread_runs_cells(shell: InteractiveShell) 
     replies: list[dict[str, Any]] = []
 
     def read() -> None:
-        for access in ("tail", "range", "search") * 5:
-            replies.append(history(shell, {"hist_access_type": access}))
+        kinds = ("tail", "range", "search") * 5
+        replies.extend(history(shell, {"hist_access_type": kind}) for kind in kinds)
 
     threads = [threading.Thread(target=read) for _ in range(4)]
     for thread in threads:

@@ -9,8 +9,8 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from plainshell import plain_shell, run
 
+from plainshell import plain_shell, run
 from unstuck_worker import introspect
 from unstuck_worker.introspect import complete, inspect, is_complete
 
@@ -53,7 +53,7 @@ def in_thread(call: Callable[[], Content]) -> Content:
     return replies[0]
 
 
-# --- completion -------------------------------------------------------------------------------------
+# --- completion -----------------------------------------------------------------------------------
 
 
 def test_a_module_attribute_is_completed_with_its_type_and_place(shell: InteractiveShell) -> None:
@@ -62,7 +62,9 @@ def test_a_module_attribute_is_completed_with_its_type_and_place(shell: Interact
     assert reply["matches"] == ["getcwd", "getcwdb"]
     assert (reply["cursor_start"], reply["cursor_end"]) == (3, 8)
     described = reply["metadata"]["_jupyter_types_experimental"]
-    assert [set(entry) for entry in described] == [{"start", "end", "text", "type", "signature"}] * 2
+    assert [set(entry) for entry in described] == [
+        {"start", "end", "text", "type", "signature"}
+    ] * 2
     assert described[0]["type"] == "function"
     assert described[0]["signature"].startswith("()")
 
@@ -266,7 +268,7 @@ def _environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
 
 
-# --- bad requests -----------------------------------------------------------------------------------
+# --- bad requests ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -291,7 +293,7 @@ def test_a_request_of_wrong_types_gets_an_error_that_says_which(
     assert said in reply["evalue"]
 
 
-# --- inspection -------------------------------------------------------------------------------------
+# --- inspection -----------------------------------------------------------------------------------
 
 
 def test_inspection_describes_the_function_at_the_cursor(shell: InteractiveShell) -> None:
@@ -349,7 +351,7 @@ hostile = Hostile()
         assert inspect(shell, asked)["status"] in ("ok", "error")
 
 
-# --- is_complete ------------------------------------------------------------------------------------
+# --- is_complete ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -241,7 +241,10 @@ class CommManager(base_comm.CommManager):
             pending = call()
         if pending is None:
             return HANDLED
-        return _start(owner, _finish(None, lambda: pending, doing, on_error))
+        started = _start(owner, _finish(None, lambda: pending, doing, on_error))
+        if started is HANDLED and inspect.iscoroutine(pending):
+            pending.close()
+        return started
 
 
 async def _finish(
@@ -260,7 +263,7 @@ async def _finish(
 
 
 def _start(owner: base_comm.BaseComm, work: Coroutine[Any, Any, None]) -> Awaitable[None]:
-    """Run an asynchronous handler in the event loop of this thread."""
+    """Run an asynchronous handler in the event loop of this thread; `HANDLED` if there is none."""
     loop = _running_loop()
     if loop is not None:
         task = loop.create_task(work)
