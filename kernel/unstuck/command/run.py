@@ -112,7 +112,7 @@ def plan_outputs(
             raise ConfigError(f"cannot make {folder}: {error.strerror or error}") from error
     jobs: dict[Path, Path] = {}
     for notebook in dict.fromkeys(notebooks):
-        target = notebook.with_suffix(OUTPUT_SUFFIX)
+        target = notebook.parent / f"{notebook.stem}{OUTPUT_SUFFIX}"
         if output is not None:
             target = output
         elif folder is not None:

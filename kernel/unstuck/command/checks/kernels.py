@@ -51,7 +51,7 @@ def check_kernelspecs(specs: Iterable[InstalledSpec] | None = None) -> Iterator[
 def _look_for_broker(spec: InstalledSpec) -> str:
     """Ask a kernelspec's Python for the broker; empty when all is well."""
     try:
-        done = subprocess.run(  # noqa: S603 - the kernelspec's own command, as Jupyter starts it
+        done = subprocess.run(
             [spec.argv[0], "-P", "-c", _LOOK],
             env={**os.environ, **spec.env},
             capture_output=True,
