@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
+
 from unstuck.codec import Decoder, encode
 from unstuck.config import Config, worker_settings
 from unstuck.protocol import (
@@ -35,6 +36,7 @@ from unstuck.protocol import (
     ToBroker,
     ToWorker,
 )
+from unstuck.stack import STACK_SIGNAL
 from unstuck.typing import MsgType, RunMode, SocketID
 
 if TYPE_CHECKING:
@@ -212,9 +214,20 @@ class WorkerDouble:
         end = time.monotonic() + deadline_s
         while not fact():
             left = end - time.monotonic()
-            assert left > 0, f"not within {deadline_s} s; stderr: {self.piped[2].decode()}"
+            assert left > 0, f"not within {deadline_s} s: {self.describe()}"
             assert not (self.is_closed and not self.pipes) or fact(), self.piped[2].decode()
             self.pump(min(left, 0.05))
+
+    def describe(self) -> str:
+        """Say what the worker is at: its stacks, and what it wrote past the lanes."""
+        piped = self.piped[2].decode(errors="replace")
+        if self.process.poll() is not None:
+            return f"ended with {self.process.returncode}; stderr: {piped}"
+        self.process.send_signal(STACK_SIGNAL)
+        stacks = b""
+        while select.select([self.stack], [], [], 1.0)[0]:
+            stacks += os.read(self.stack, 1 << 16)
+        return f"stderr: {piped}\nstacks:\n{stacks.decode()}"
 
     # --- requests ---------------------------------------------------------------------------------
 

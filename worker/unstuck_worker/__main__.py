@@ -13,7 +13,6 @@ import traceback
 from unstuck.codec import Decoder
 from unstuck.errors import WireError
 from unstuck.protocol import Failed, Start, ToWorker
-
 from unstuck_worker import process
 from unstuck_worker.lane import OutputLane
 from unstuck_worker.pipes import Pipes, SyncPage

@@ -15,12 +15,12 @@ from contextvars import copy_context
 from typing import TYPE_CHECKING
 
 import IPython
+
 from unstuck.caller import Caller
 from unstuck.errors import WireError
 from unstuck.jobcontext import JobContext, set_kernel
 from unstuck.protocol import Ready, Run, Start, StreamName, ToWorker
 from unstuck.typing import MsgType, RunMode
-
 from unstuck_worker.child import protect_children
 from unstuck_worker.context import carry_job_into_threads
 from unstuck_worker.interrupt import Interrupts
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     import socket
 
     from unstuck.codec import Decoder
-
     from unstuck_worker.lane import OutputLane
 
 READ_BYTES = 1 << 18

@@ -12,13 +12,13 @@ from IPython.core.display_trap import DisplayTrap
 from IPython.core.displayhook import DisplayHook
 from IPython.core.displaypub import DisplayPublisher
 from typing_extensions import override
-from unstuck.jobcontext import JobContext, get_context
 
+from unstuck.jobcontext import JobContext, get_context
 from unstuck_worker.content import encode_bundle
 from unstuck_worker.streams import adopt_parent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from unstuck_worker.lane import OutputLane
 

@@ -6,15 +6,14 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from unstuck.protocol import Outcome
 
+from unstuck.protocol import Outcome
 from unstuck_worker.content import encode, encode_user
 from unstuck_worker.job import Reply
 from unstuck_worker.tags import error_message, stops_on_error
 
 if TYPE_CHECKING:
     from unstuck.jobcontext import JobContext
-
     from unstuck_worker.cell import Cell
     from unstuck_worker.job import RunningJob
     from unstuck_worker.shell import UnstuckShell

@@ -12,7 +12,6 @@ from threading import get_ident
 from typing import TYPE_CHECKING
 
 from unstuck.typing import MsgType, RunMode
-
 from unstuck_worker.job import RunningJob, Stepping
 
 if TYPE_CHECKING:
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from unstuck.jobcontext import JobContext
-
     from unstuck_worker.lane import OutputLane
 
 _OUR_PACKAGE = __name__.partition(".")[0]

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 from unstuck.codec import encode
 from unstuck.protocol import Publish, Stream, StreamName
-
 from unstuck_worker.content import mend
 
 if TYPE_CHECKING:
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
 
     from unstuck.jobcontext import JobContext
     from unstuck.protocol import Finished, ToBroker
-
     from unstuck_worker.pipes import Pipes
 
 Parent = tuple[int, bytes]

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 from unstuck.jobcontext import current_job, set_queue_job
 from unstuck.protocol import Finished, Outcome
 from unstuck.typing import MsgType
-
 from unstuck_worker.content import encode_user
 from unstuck_worker.execute import Execution, describe_error
 from unstuck_worker.job import Reply, Steps
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from unstuck.jobcontext import JobContext
-
     from unstuck_worker.interrupt import Interrupts
     from unstuck_worker.job import RunningJob, Stepping
     from unstuck_worker.lane import OutputLane

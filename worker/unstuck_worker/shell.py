@@ -23,9 +23,9 @@ from IPython.core.usage import default_banner
 from traitlets import Any as AnyTrait
 from traitlets import CBool, Instance, Type, default
 from typing_extensions import override
+
 from unstuck.jobcontext import get_context
 from unstuck.protocol import AskExit, StreamName
-
 from unstuck_worker.cell import Cell
 from unstuck_worker.compiler import CellCompiler
 from unstuck_worker.content import encode

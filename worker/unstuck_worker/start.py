@@ -7,10 +7,10 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+
 from unstuck.config import WorkerConfig
 from unstuck.jobcontext import JobContext, get_context
-
-from unstuck_worker import magics
+from unstuck_worker import compat, magics
 from unstuck_worker.content import encode_user
 from unstuck_worker.kernel import UnstuckKernel
 from unstuck_worker.profile import Profile
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from unstuck.protocol import Start
-
     from unstuck_worker.comms import Publish
     from unstuck_worker.lane import OutputLane
 
@@ -76,6 +75,7 @@ def build_kernel(
         list_subshells=list_subshells,
     )
     magics.load(shell)
+    compat.install()
     return kernel
 
 

@@ -12,9 +12,9 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from typing_extensions import override
+
 from unstuck.jobcontext import JobContext, current_job, get_context
 from unstuck.protocol import StreamName
-
 from unstuck_worker.pipes import write_all
 
 if TYPE_CHECKING:

@@ -11,10 +11,10 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
+
 from unstuck.jobcontext import JobContext
 from unstuck.runmode import read_directive
 from unstuck.typing import MsgType
-
 from unstuck_worker.execute import describe_error
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from unstuck.caller import Caller
     from unstuck.protocol import Run
     from unstuck.typing import Backend
-
     from unstuck_worker.runner import Runner
 
 POOL_THREADS = 4
