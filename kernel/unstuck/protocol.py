@@ -194,13 +194,16 @@ class SetSettings(_Message, frozen=True, tag="set_settings"):
 
 
 class AskRestart(_Message, frozen=True, tag="ask_restart"):
-    """`%restart`: restart this worker in place, after the running cell's reply."""
+    """`%restart`: restart this worker in place, after the reply of ``job``; at once where none runs."""
+
+    job: int = 0
 
 
 class AskExit(_Message, frozen=True, tag="ask_exit"):
-    """`exit()` or `quit()` in a cell: end the kernel after the reply."""
+    """`exit()` or `quit()` in a cell: end the kernel after the reply of ``job``."""
 
     keep_kernel: bool = False
+    job: int = 0
 
 
 class NewPipes(_Message, frozen=True, tag="new_pipes"):

@@ -107,7 +107,8 @@ class KernelMagics(Magics):
     def restart(self, line: str) -> None:
         """Restart the process that runs the cells, once this cell has ended."""
         del line
-        self._kernel.send_to_broker(AskRestart())
+        context = get_context()
+        self._kernel.send_to_broker(AskRestart(context.job if context else 0))
         sys.stdout.write("Restarting after this cell.\n")
 
     @line_magic

@@ -288,7 +288,8 @@ class UnstuckShell(InteractiveShell):
         keep = bool(self.keepkernel_on_exit)
         self.exit_now = not keep
         self._write_payload({"source": "ask_exit", "keepkernel": keep})
-        self.lane.send(AskExit(keep))
+        context = get_context()
+        self.lane.send(AskExit(keep, context.job if context else 0))
 
     # --- parents ----------------------------------------------------------------------------------
 
