@@ -46,7 +46,7 @@ class AskClient(Struct, frozen=True):
     request: Request
     content: bytes
     number: int
-    """Of the `unstuck.protocol.InputRequest`; the message id that was given is told to the core."""
+    """Of the `unstuck.protocol.InputRequest`; an `events.Asked` tells the message id that was given."""
 
 
 class SendToWorker(Struct, frozen=True):

@@ -6,7 +6,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from unstuck_broker.job import Job
 
@@ -29,7 +29,7 @@ class Backlog:
         """Start with the main shell's queue."""
         self.queues: dict[str | None, Queue] = {None: Queue()}
         self._unqueued: deque[Job] = deque()
-        """Task and thread jobs that came while there was no worker."""
+        """Task, thread and blocking jobs: they wait only while there is no worker."""
         self.size_bytes = 0
 
     @property
@@ -45,14 +45,17 @@ class Backlog:
         else:
             self._unqueued.append(job)
 
-    def next_jobs(self) -> Iterator[Job]:
-        """Take out each job that can start now; a queue whose job runs gives none."""
-        while self._unqueued:
-            yield self._took(self._unqueued.popleft())
-        for queue in list(self.queues.values()):
+    def next_jobs(self) -> list[Job]:
+        """Take out the jobs that can start now, in order; a queue whose job runs gives none."""
+        ready = list(self._unqueued)
+        self._unqueued.clear()
+        for queue in self.queues.values():
             if queue.running is None and queue.waiting:
-                queue.running = self._took(queue.waiting.popleft())
-                yield queue.running
+                queue.running = queue.waiting.popleft()
+                ready.append(queue.running)
+        for job in ready:
+            self._took(job)
+        return sorted(ready, key=lambda job: job.number)
 
     def finished(self, job: Job) -> None:
         """Free the queue that a job has occupied."""
@@ -72,10 +75,6 @@ class Backlog:
         for job in taken:
             self._took(job)
         return sorted(taken, key=lambda job: job.number)
-
-    def unqueued(self) -> Iterator[Job]:
-        """Give the task, thread and blocking jobs that wait for a worker."""
-        yield from self._unqueued
 
     def open_queue(self, subshell: str) -> None:
         """Make the queue of a subshell."""

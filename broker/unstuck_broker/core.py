@@ -1,7 +1,8 @@
 """What happens to each message: all routing of the kernel, without a socket, a clock or a process.
 
 Read `Core.decide` and on from there. An execute_request arrives in `_receive`, gets its run mode in
-`_accept`, starts in `_dispatch`, is answered in `_finish`; a worker that dies goes through
+`_accept`, starts in `_dispatch`, puts out through `unstuck_broker.relay`, asks for input through
+`unstuck_broker.questions`, and is answered in `_finish`. A worker that dies goes through
 `unstuck_broker.recovery`, an interrupt through `unstuck_broker.interrupts`.
 
 Each request gets one busy, one reply (where its type has one) and one idle, in this order: `_dispatch` and
@@ -11,11 +12,8 @@ the backlog, ``running`` and the past.
 
 from __future__ import annotations
 
-import heapq
-from collections import deque
 from typing import TYPE_CHECKING, assert_never
 
-import msgspec
 from msgspec import Struct
 
 from unstuck.config import Config, make_config, worker_settings
@@ -25,7 +23,6 @@ from unstuck.protocol import (
     AskRestart,
     Failed,
     Finished,
-    InputReply,
     InputRequest,
     NewPipes,
     Outcome,
@@ -40,17 +37,11 @@ from unstuck.protocol import (
 )
 from unstuck.typing import BrokerMsgType, KernelConcurrencyMode, MsgType, SocketID
 from unstuck_broker import recovery, replies, served
-from unstuck_broker.actions import (
-    Action,
-    AskClient,
-    Lane,
-    PublishToClients,
-    SendToWorker,
-    SpawnWorker,
-)
+from unstuck_broker.actions import Action, PublishToClients, SendToWorker, SpawnWorker
 from unstuck_broker.backlog import Backlog
 from unstuck_broker.comms import CommMirror
 from unstuck_broker.events import (
+    Asked,
     Event,
     FromWorker,
     LimitExceeded,
@@ -65,14 +56,20 @@ from unstuck_broker.events import (
     WorkerExited,
     WorkerProgress,
 )
+from unstuck_broker.gate import Arrival, Gate
 from unstuck_broker.hangs import Hangs
 from unstuck_broker.interrupts import Interrupts
 from unstuck_broker.job import COMM, INTROSPECTION, Job, make_job
 from unstuck_broker.lifecycle import E, Life, S
 from unstuck_broker.outbox import NO_PARENT, Outbox
+from unstuck_broker.questions import Questions
+from unstuck_broker.relay import Relay
 from unstuck_broker.subshells import Subshells
+from unstuck_broker.timers import Timers
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from unstuck_broker.wire import Request
 
 IN_WORKER = frozenset({MsgType.execute_request, *INTROSPECTION, *COMM})
@@ -87,18 +84,6 @@ class KernelFacts(Struct, frozen=True):
     ports: dict[str, int]
 
 
-class _ExecuteInput(Struct):
-    execution_count: int
-
-
-class _InputContent(Struct):
-    value: str
-
-
-_execute_input = msgspec.json.Decoder(_ExecuteInput)
-_input_reply = msgspec.json.Decoder(_InputContent)
-
-
 class Core:
     """The kernel's state, and the one function that changes it.
 
@@ -111,10 +96,15 @@ class Core:
         self.facts = facts
         self.life = Life()
         self.out = Outbox(config)
+        self.gate = Gate()
         self.backlog = Backlog()
         self.running: dict[int, Job] = {}
+        self.timers = Timers()
+        """Of jobs that may take only so long, and of introspection behind the gate."""
         self.comms = CommMirror()
         self.subshells = Subshells()
+        self.relay = Relay(self)
+        self.questions = Questions(self.out)
         self.interrupts = Interrupts(self)
         self.hangs = Hangs(self)
         self.recovery = recovery.Recovery(self)
@@ -123,15 +113,8 @@ class Core:
         self.banner = ""
         self.last_header = NO_PARENT
         """Of the newest cell in the main queue: what has no other parent belongs to it."""
-        self._blocking: Job | None = None
-        """The job that keeps the shell channel closed."""
-        self._held: deque[Request] = deque()
-        """What came on shell behind it."""
-        self._inputs: dict[int, Job] = {}
-        """Open input requests of the worker, in order."""
-        self._timers: list[tuple[float, int]] = []
-        """(monotonic deadline, job) of jobs that may take only so long."""
         self.last_number = 0
+        """Of the newest request."""
 
     # --- the turn -------------------------------------------------------------------------------
 
@@ -158,11 +141,13 @@ class Core:
                 self.out.somebody_listens()
                 self.out.publish(PublishToClients("iopub_welcome", content, topic=topic))
             case WorkerExited():
-                self.recovery.worker_exited(event, now)
+                self.recovery.worker_exited(event)
             case StackTaken(stack, numbers):
                 self.hangs.stack_taken(stack, numbers, now)
                 self.interrupts.stack_taken(stack, numbers, now)
                 self.served.stack_taken(stack, numbers)
+            case Asked(number, msg_id):
+                self.questions.asked(number, msg_id)
             case Measured(job, content):
                 self.served.measured(job, content)
             case WorkerProgress():
@@ -176,37 +161,44 @@ class Core:
             case _:
                 assert_never(event)
         self._tick(now)
-        self._pump(now)
+        self._settle(now)
         return self.out.take()
 
     def deadline_s(self) -> float | None:
         """Name the monotonic time at which the core wants to be `Ticked`."""
-        deadlines = self.out.deadlines_s()
-        if self._timers:
-            deadlines.append(self._timers[0][0])
-        if (rung := self.interrupts.deadline_s()) is not None:
-            deadlines.append(rung)
-        return min(deadlines, default=None)
+        named = (self.timers.deadline_s(), self.interrupts.deadline_s(), *self.out.deadlines_s())
+        return min((at for at in named if at is not None), default=None)
+
+    @property
+    def pending(self) -> bool:
+        """Tell whether any request has no answer yet."""
+        waiting = self.running or self.gate or self.served.waiting
+        return bool(waiting) or not self.backlog.empty()
 
     @property
     def waiting_bytes(self) -> int:
         """Give the memory of requests that wait here."""
-        held = sum(len(request.content_json) for request in self._held)
-        return self.backlog.size_bytes + held
+        return self.backlog.size_bytes + self.gate.size_bytes
 
     # --- requests -------------------------------------------------------------------------------
 
     def _receive(self, request: Request, now: float) -> None:
         """Take a request; behind a blocking one the shell channel is closed."""
         if request.channel is SocketID.stdin:
-            self._take_input(request)
-        elif request.channel is SocketID.shell and self._blocking is not None:
-            self._held.append(request)
+            self.questions.answer(request)
+            return
+        self.last_number += 1
+        arrival = Arrival(self.last_number, request, now)
+        if request.channel is SocketID.shell and self.gate.closed:
+            self.gate.hold(arrival)
+            if request.kind in INTROSPECTION:
+                self.timers.set(arrival.number, now + self.config.introspection_deadline_s)
         else:
-            self._accept(request, now)
+            self._accept(arrival, now)
 
-    def _accept(self, request: Request, now: float) -> None:
+    def _accept(self, arrival: Arrival, now: float) -> None:
         """Serve a request here, or make it a job with its run mode; refuse it with an answer."""
+        request = arrival.request
         kind = request.kind
         if kind is None:
             name = request.header.msg_type
@@ -216,10 +208,14 @@ class Core:
         elif isinstance(kind, BrokerMsgType) or kind not in IN_WORKER:
             self.served.serve(kind, request, now)
         else:
-            self.last_number += 1
             try:
                 job = make_job(
-                    self.last_number, request, kind, now, self.config, self.concurrency_mode
+                    arrival.number,
+                    request,
+                    kind,
+                    arrival.received_s,
+                    self.config,
+                    self.concurrency_mode,
                 )
             except ValueError as error:
                 self._refuse(request, "ValueError", str(error))
@@ -230,13 +226,11 @@ class Core:
             self._enqueue(job)
 
     def _enqueue(self, job: Job) -> None:
-        """Let a job wait for its turn; `_pump` starts it in this same turn if it can."""
-        if job.blocks_channel and job.request.channel is SocketID.shell:
-            self._blocking = job
+        """Let a job wait for its turn; `_settle` starts it in this same turn if it can."""
+        if job.closes_shell:
+            self.gate.close(job)
         if job.kind in INTROSPECTION:
-            self.set_timer(job, job.received_s + self.config.introspection_deadline_s)
-        if job.kind in COMM:
-            self.comms.watch(job.kind, job.request.content_json)
+            self.timers.set(job.number, job.received_s + self.config.introspection_deadline_s)
         self.backlog.add(job)
 
     def _refuse(self, request: Request, ename: str, evalue: str) -> None:
@@ -244,22 +238,31 @@ class Core:
         self.out.log(f"refused msg_type={request.header.msg_type} why={evalue!r}")
         self.out.answer(request, replies.error(ename, evalue, [f"{ename}: {evalue}"]))
 
+    def _settle(self, now: float) -> None:
+        """Start what can start, and let through what waited behind a blocking job that is over."""
+        self._pump(now)
+        while (arrival := self.gate.next()) is not None:
+            self._accept(arrival, now)
+            self._pump(now)
+        self.recovery.settle()
+
     def _pump(self, now: float) -> None:
-        """Start what can start."""
+        """Start the jobs whose turn it is."""
         if self.life.takes_jobs:
             for job in self.backlog.next_jobs():
                 self._dispatch(job, now)
-        if self.recovery.announced:
-            self.recovery.pump(now)
 
     def _dispatch(self, job: Job, now: float) -> None:
         """Hand a job to the worker."""
         self.life.advance(E.JOB_STARTED)
+        self.recovery.job_started()
         self.running[job.number] = job
         if job.is_cell and job.queued and job.subshell is None:
             self.last_header = job.request.header_json
         if job.timeout_s is not None:
-            self.set_timer(job, now + job.timeout_s)
+            self.timers.set(job.number, now + job.timeout_s)
+        if job.kind in COMM:
+            self.comms.watch(job.kind, job.request.content_json)
         self.out.status(replies.BUSY, job.request.header_json)
         self.out.order(SendToWorker(job.lane, job.run()))
 
@@ -269,13 +272,13 @@ class Core:
         """Take a message of the worker."""
         match message:
             case Stream():
-                self._hear_stream(message, now)
+                self.relay.stream(message, now)
             case Publish():
-                self._hear_publication(message)
+                self.relay.publication(message)
             case Finished():
-                self._finish(message, now)
-            case InputRequest():
-                self._ask_input(message)
+                self._finish(message)
+            case InputRequest(job=number):
+                self.questions.ask(message, self.running.get(number))
             case Ready(banner=banner):
                 self.banner = banner
                 self.recovery.worker_ready()
@@ -285,183 +288,140 @@ class Core:
                 self.concurrency_mode = mode
             case SetSettings(settings):
                 self._set(settings)
-            case AskRestart():
-                self.recovery.ask_restart()
-            case AskExit():
-                self.recovery.ask_exit()
+            case AskRestart(job=number):
+                self.recovery.ask("restart", number)
+            case AskExit(keep_kernel=keep_kernel, job=number):
+                if not keep_kernel:
+                    self.recovery.ask("exit", number)
             case Pong() | NewPipes():
                 pass  # `supervisor` and `pipes` have acted on them.
             case _:
                 assert_never(message)
 
-    def _parent(self, number: int, parent_header: bytes) -> bytes:
-        """Find the parent of an output: the running job's header, or what the worker has kept."""
-        job = self.running.get(number)
-        return parent_header or (NO_PARENT if job is None else job.request.header_json)
-
-    def _hear_stream(self, message: Stream, now: float) -> None:
-        job = self.running.get(message.job)
-        if job is not None and not job.meter.take(len(message.text)):
-            return
-        parent = self._parent(message.job, message.parent_header)
-        self.out.stream(parent, message.name, message.text, now)
-
-    def _hear_publication(self, message: Publish) -> None:
-        job = self.running.get(message.job)
-        msg_type = message.msg_type
-        if msg_type == "execute_input" and job is not None:
-            job.execution_count = _execute_input.decode(message.content).execution_count
-        elif msg_type == "error" and job is not None and job.timed_out:
-            return  # The cell's KeyboardInterrupt was our timeout: `_finish` says so.
-        elif job is not None and not job.meter.take(len(message.content)):
-            return
-        self.comms.watch(msg_type, message.content)
-        parent = self._parent(message.job, message.parent_header)
-        self.out.publish(
-            PublishToClients(
-                msg_type, message.content, parent, message.metadata, message.topic, message.buffers
-            )
-        )
-
-    def _finish(self, message: Finished, now: float) -> None:
+    def _finish(self, message: Finished) -> None:
         """Answer a job that has ended; one that was answered before (deadline, restart) is over."""
         job = self.running.get(message.job)
         if job is None:
             return
-        failed = message.outcome is Outcome.error
         if job.timed_out:
+            stops = job.stop_on_error
             evalue = f"the cell did not end within its timeout of {job.timeout_s:g} s"
-            self.out.cell_error(job, "TimeoutError", evalue, [f"TimeoutError: {evalue}"])
+            where = replies.traceback_of(message.content)
+            self.fail(job, "TimeoutError", evalue, [*where, f"TimeoutError: {evalue}"])
         else:
-            self._note_cut_output(job, now)
+            stops = message.outcome is Outcome.error and message.stop_on_error
+            self.relay.note_cut_output(job)
             self.out.reply(
                 job.request,
                 message.content,
                 metadata=message.metadata,
                 buffers=message.buffers,
             )
-        horizon = self.interrupts.horizon(job, self.last_number)
+        horizon = self.interrupts.horizon(job)
         self.conclude(job)
-        if job.is_cell and failed and message.stop_on_error:
-            self.abort_queued(job, horizon)
-        self.recovery.job_finished()
-        self._reopen_channel(now)
-
-    def _note_cut_output(self, job: Job, now: float) -> None:
-        if job.meter.cut:
-            limit = self.config.output_bytes_per_cell
-            text = (
-                f"\n[unstuck] {job.meter.cut:,} bytes of this cell's output were cut: "
-                f"the limit output_bytes_per_cell is {limit:,}.\n"
-            )
-            self.out.stream(job.request.header_json, replies.STDERR, text, now)
+        if stops:
+            self.abort_behind(job, horizon)
+        self.recovery.job_finished(job)
 
     # --- the end of jobs --------------------------------------------------------------------------
+
+    def fail(self, job: Job, ename: str, evalue: str, traceback: list[str]) -> None:
+        """Answer a running job with an error of ours; `conclude` follows."""
+        self.relay.note_cut_output(job)
+        self.out.cell_error(job, ename, evalue, traceback)
 
     def conclude(self, job: Job) -> None:
         """Say idle: the job is over, its one reply is out."""
         del self.running[job.number]
         self.backlog.finished(job)
-        for number in [n for n, waiting in self._inputs.items() if waiting is job]:
-            del self._inputs[number]
+        self.questions.forget(job)
         self.out.flush(job.request.header_json)
         self.out.status(replies.IDLE, job.request.header_json)
         self.interrupts.job_ended(job)
+        self._over(job)
         if not self.running and self.life.state is S.BUSY:
             self.life.advance(E.LAST_JOB_FINISHED)
 
-    def abort_queued(self, job: Job, horizon: int) -> None:
-        """Abort the cells queued behind a failed one, those received up to ``horizon``."""
-
-        def behind(other: Job) -> bool:
-            same = other.queued and other.subshell == job.subshell
-            return other.is_cell and same and other.number <= horizon
-
-        for other in self.backlog.take(behind):
-            self.out.answer(other.request, replies.ABORTED)
-        if job is self._blocking:
-            cells = [r for r in self._held if r.kind is MsgType.execute_request]
-            self._held = deque(r for r in self._held if r.kind is not MsgType.execute_request)
-            for request in cells:
-                self.out.answer(request, replies.ABORTED)
-
-    def abort_waiting(self, content: bytes = replies.ABORTED) -> None:
-        """Answer everything that waits, with the same words."""
-        for job in self.backlog.take(lambda _job: True):
+    def answer_waiting(self, jobs: Iterable[Job], content: bytes = replies.ABORTED) -> None:
+        """Answer jobs that were taken from the backlog before they could run."""
+        for job in jobs:
             self.out.answer(job.request, content)
-        while self._held:
-            self.out.answer(self._held.popleft(), content)
+            self._over(job)
 
-    def _reopen_channel(self, now: float) -> None:
-        """Take in what waited behind a blocking job, until the next one."""
-        if self._blocking is not None and self._blocking.number not in self.running:
-            if any(job is self._blocking for job in self.backlog.unqueued()):
-                return
-            self._blocking = None
-        while self._held and self._blocking is None:
-            self._accept(self._held.popleft(), now)
-            self._pump(now)
+    def take_waiting(self) -> list[Job | Arrival]:
+        """Take out all that waits for the worker, in the order of arrival.
+
+        Requests behind the gate that the broker serves stay there: they are served when it opens.
+        """
+        jobs = self.backlog.take(lambda _job: True)
+        for job in jobs:
+            self._over(job)
+        held = self.gate.take(lambda arrival: arrival.request.kind in IN_WORKER)
+        for arrival in held:
+            self.timers.drop(arrival.number)
+        return sorted([*jobs, *held], key=lambda waiting: waiting.number)
+
+    def abort_waiting(self) -> None:
+        """Answer everything that waits for the worker."""
+        for waiting in self.take_waiting():
+            self.out.answer(waiting.request, replies.ABORTED)
+
+    def abort_behind(self, job: Job, horizon: int) -> None:
+        """Abort the cells that wait behind a failed one, those received up to ``horizon``.
+
+        Behind a cell of a queue is its queue; behind a blocking one the main queue and the gate; behind a task or
+        a thread nothing.
+        """
+        if not (job.is_cell and (job.queued or job.blocks_channel)):
+            return
+        self.answer_waiting(
+            self.backlog.take(
+                lambda other: (
+                    other.is_cell
+                    and other.queued
+                    and other.subshell == job.subshell
+                    and other.number <= horizon
+                )
+            )
+        )
+        if job.closes_shell:
+            for arrival in self.gate.take(
+                lambda held: held.request.kind is MsgType.execute_request and held.number <= horizon
+            ):
+                self.out.answer(arrival.request, replies.ABORTED)
+
+    def _over(self, job: Job) -> None:
+        """Let go of what a job occupies, however it has ended."""
+        self.timers.drop(job.number)
+        self.gate.open(job)
 
     # --- time -------------------------------------------------------------------------------------
 
-    def set_timer(self, job: Job, deadline_s: float) -> None:
-        """Come back to a job at a time."""
-        heapq.heappush(self._timers, (deadline_s, job.number))
-
     def _tick(self, now: float) -> None:
         """Do what is due."""
-        while self._timers and self._timers[0][0] <= now:
-            _, number = heapq.heappop(self._timers)
-            self._overdue(number, now)
+        if numbers := frozenset(self.timers.take_due(now)):
+            self._overdue(numbers, now)
         self.interrupts.tick(now)
         self.out.tick(now)
 
-    def _overdue(self, number: int, now: float) -> None:
-        """Answer an introspection that took too long; begin the ladder for a cell that did."""
-        waiting = self.backlog.take(lambda job: job.number == number)
-        for late in waiting:
-            self.out.answer(late.request, replies.unanswered(late.kind, late.request))
-        job = self.running.get(number)
-        if job is None:
-            return
-        if job.is_cell:
-            self.interrupts.time_out(job, now)
-        else:
-            self.out.reply(job.request, replies.unanswered(job.kind, job.request))
-            self.conclude(job)
-            self._reopen_channel(now)
+    def _overdue(self, numbers: frozenset[int], now: float) -> None:
+        """Answer introspections that took too long; begin the ladder for cells that did."""
+        late: list[Job | Arrival] = []
+        for job in self.backlog.take(lambda job: job.number in numbers):
+            self._over(job)
+            late.append(job)
+        late += self.gate.take(lambda held: held.number in numbers)
+        for waiting in late:
+            self.out.answer(waiting.request, replies.unanswered(waiting.request))
+        for number in sorted(numbers & self.running.keys()):
+            job = self.running[number]
+            if job.is_cell:
+                self.interrupts.time_out(job, now)
+            else:
+                self.out.reply(job.request, replies.unanswered(job.request))
+                self.conclude(job)
 
-    # --- input ------------------------------------------------------------------------------------
-
-    def _ask_input(self, message: InputRequest) -> None:
-        job = self.running.get(message.job)
-        if job is None:
-            withdrawn = InputReply(message.request, None)
-            self.out.order(SendToWorker(Lane.thread, withdrawn))
-            return
-        self._inputs[message.request] = job
-        self.out.flush(job.request.header_json)
-        content = replies.encode({"prompt": message.prompt, "password": message.password})
-        self.out.order(AskClient(job.request, content, message.request))
-
-    def _take_input(self, request: Request) -> None:
-        """Give an input_reply to the newest open question of its client."""
-        open_questions = [
-            number for number, job in self._inputs.items() if job.request.idents == request.idents
-        ]
-        try:
-            value = _input_reply.decode(request.content_json).value
-        except msgspec.MsgspecError as error:
-            self.out.log(f"dropped channel=stdin why={f'malformed input_reply: {error}'!r}")
-            return
-        if request.header.msg_type != "input_reply" or not open_questions:
-            self.out.log("dropped channel=stdin why='no cell of this client waits for input'")
-            return
-        number = open_questions[-1]
-        del self._inputs[number]
-        self.out.order(SendToWorker(Lane.thread, InputReply(number, value)))
-
-    # --- settings ---------------------------------------------------------------------------------
+    # --- the worker's facts -----------------------------------------------------------------------
 
     def _set(self, settings: dict[str, object]) -> None:
         """Take settings that `%unstuck` has checked; a worker that sends others is wrong, not fatal."""
@@ -479,11 +439,10 @@ class Core:
             settings=worker_settings(self.config),
         )
 
-    def forget_worker(self, now: float) -> None:
+    def forget_worker(self) -> None:
         """Begin anew: what the dead worker was told is gone with it."""
         self.concurrency_mode = KernelConcurrencyMode.default
-        self._inputs.clear()
-        self._reopen_channel(now)
+        self.questions.forget_all()
 
     def spawn(self, delay_s: float = 0.0) -> None:
         """Have a worker started."""

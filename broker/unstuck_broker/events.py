@@ -56,6 +56,13 @@ class StackTaken(Struct, frozen=True):
     """Numbers of the `actions.TakeStack` orders that it answers."""
 
 
+class Asked(Struct, frozen=True):
+    """An `actions.AskClient` was carried out: the question went out under this message id."""
+
+    number: int
+    msg_id: str
+
+
 class Measured(Struct, frozen=True):
     """The answer to an `actions.MeasureUsage`."""
 
@@ -96,6 +103,7 @@ Event = (
     | PipeText
     | WorkerExited
     | StackTaken
+    | Asked
     | Measured
     | WorkerProgress
     | LimitExceeded

@@ -1,4 +1,4 @@
-"""Interrupts and cell timeouts: whom they aim at, and the ladder while it is climbed.
+"""Interrupts and cell timeouts: whom they aim at, and the ladders while they are climbed.
 
 The ladder's rungs and delays are in `unstuck_broker.ladder`; here is what each rung does.
 """
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from unstuck.protocol import Interrupt
 from unstuck_broker import replies
 from unstuck_broker.actions import Lane, SendToWorker, SignalWorker, TakeStack
-from unstuck_broker.ladder import Ladder, Rung, Why
+from unstuck_broker.ladder import Ladder, Rung
 from unstuck_broker.lifecycle import E, S
 
 if TYPE_CHECKING:
@@ -18,16 +18,16 @@ if TYPE_CHECKING:
     from unstuck_broker.job import Job
 
 _STACK_NUMBER = 0
-"""Of the stack that the ladder orders; numbers from 1 on are those of `unstuck_broker.served`."""
+"""Of the stack that ladders order; numbers from 1 on are those of `unstuck_broker.served`."""
 
 
 class Interrupts:
-    """At most one ladder at a time; later interrupts join it."""
+    """The ladders that are being climbed; each running job is on one at most."""
 
     def __init__(self, core: Core) -> None:
         """Interrupt the jobs of ``core``."""
         self._core = core
-        self._ladder: Ladder | None = None
+        self._ladders: list[Ladder] = []
 
     # --- beginning --------------------------------------------------------------------------------
 
@@ -37,29 +37,32 @@ class Interrupts:
         That is the cell of the main queue, with blocking ones; where none runs, every task and thread cell; where
         none of these runs either, whatever else occupies the main thread (a comm handler).
         """
+        core = self._core
         targets = self._targets(msg_id)
-        if not targets:
+        if not targets or not core.life.takes_jobs:
             return
-        if self._ladder is not None and self._ladder.jobs & targets:
-            self._ladder.jobs |= targets
-            if self._ladder.insist():
-                self._kill()
-            else:
-                self._signal(self._ladder.jobs)
+        known = [ladder for ladder in self._ladders if ladder.jobs & targets]
+        insisted = [ladder for ladder in known if ladder.insist(core.last_number)]
+        if insisted:
+            self._kill(insisted[0])
             return
-        self._begin(targets, now)
+        fresh = targets.difference(*(ladder.jobs for ladder in known))
+        if fresh:
+            self._ladders.append(Ladder(fresh, core.last_number, now, core.config))
+        core.life.advance(E.INTERRUPT_SENT)
+        self._signal(targets)
 
     def time_out(self, job: Job, now: float) -> None:
         """Begin the ladder for a cell whose time is over; it ends in a kill at the grace."""
-        job.timed_out = True
-        self._begin({job.number}, now, timeout=True)
-
-    def _begin(self, targets: set[int], now: float, *, timeout: bool = False) -> None:
         core = self._core
-        why: Why = "timeout" if timeout else "interrupt"
-        self._ladder = Ladder(targets, core.last_number, now, core.config, why)
+        job.timed_out = True
+        if not core.life.takes_jobs:
+            return  # The worker is being killed already.
+        horizon = self.horizon(job)
+        self._leave(job)
+        self._ladders.append(Ladder({job.number}, horizon, now, core.config, "timeout"))
         core.life.advance(E.INTERRUPT_SENT)
-        self._signal(targets)
+        self._signal({job.number})
 
     def _targets(self, msg_id: str | None) -> set[int]:
         running = self._core.running.values()
@@ -71,11 +74,14 @@ class Interrupts:
         return {job.number for job in main or cells or others}
 
     def _signal(self, numbers: set[int], *, hard: bool = False) -> None:
-        """Send SIGINT for what runs in the main thread; name the other jobs to the lane thread."""
+        """Send SIGINT for what occupies the main thread; name the other jobs to the lane thread."""
         core = self._core
-        jobs = [core.running[number] for number in sorted(numbers)]
-        main = [job for job in jobs if job.in_main_thread or not job.is_cell]
-        named = [job.number for job in jobs if hard or job not in main]
+        running = core.running.values()
+        cells = {job.number for job in running if job.is_cell and job.in_main_thread}
+        handlers = {job.number for job in running if job.lane is Lane.main and not job.is_cell}
+        # SIGINT means the cell of the main thread, all of them; where there is none, a comm handler.
+        main = (cells if cells <= numbers else set[int]()) if cells else handlers & numbers
+        named = sorted(numbers if hard else numbers - main)
         if named:
             core.out.order(SendToWorker(Lane.thread, Interrupt(named, hard)))
         if main:
@@ -85,25 +91,29 @@ class Interrupts:
 
     def deadline_s(self) -> float | None:
         """Name the monotonic time of the next rung."""
-        return None if self._ladder is None else self._ladder.deadline_s()
+        if not self._core.life.takes_jobs:
+            return None
+        named = [ladder.deadline_s() for ladder in self._ladders]
+        return min((at for at in named if at is not None), default=None)
 
     def tick(self, now: float) -> None:
-        """Climb if it is time."""
-        if self._ladder is None:
-            return
-        match self._ladder.climb(now):
+        """Climb where it is time; a worker that is being killed is left alone."""
+        for ladder in list(self._ladders):
+            while self._core.life.takes_jobs and (rung := ladder.climb(now)) is not None:
+                self._take(rung, ladder)
+
+    def _take(self, rung: Rung, ladder: Ladder) -> None:
+        match rung:
             case Rung.RAISED:
-                self._signal(self._ladder.jobs, hard=True)
-            case Rung.ANNOUNCED:
+                self._signal(ladder.jobs, hard=True)
+            case Rung.LOOKED:
                 self._core.out.order(TakeStack(_STACK_NUMBER))
             case Rung.KILL:
-                self._kill()
-            case _:
+                self._kill(ladder)
+            case Rung.SIGNALLED | Rung.ANNOUNCED:
                 pass
 
-    def _kill(self) -> None:
-        ladder = self._ladder
-        assert ladder is not None
+    def _kill(self, ladder: Ladder) -> None:
         if ladder.why == "timeout":
             self._core.recovery.kill("the cell did not end within its timeout")
         else:
@@ -111,32 +121,42 @@ class Interrupts:
 
     def stack_taken(self, stack: str, numbers: tuple[int, ...], now: float) -> None:
         """Show under each cell where it still is, and what a second interrupt will do."""
-        if self._ladder is None or _STACK_NUMBER not in numbers:
+        if _STACK_NUMBER not in numbers:
             return
-        grace_s = self._core.config.interrupt_grace_s
-        if self._ladder.policy == "never":
-            then = "interrupt_policy is never: the worker is left alone"
-        else:
-            then = "interrupt again to kill it; all variables of this session will be lost"
-        text = f"\n[unstuck] still running {grace_s:g} s after the interrupt; {then}.\n{stack}\n"
-        for number in sorted(self._ladder.jobs):
-            job = self._core.running[number]
-            self._core.out.stream(job.request.header_json, replies.STDERR, text, now)
+        core = self._core
+        for ladder in self._ladders:
+            if not ladder.announce():
+                continue
+            if ladder.policy == "never":
+                then = "interrupt_policy is never: the worker is left alone"
+            else:
+                then = "interrupt again to kill it; all variables of this session will be lost"
+            after = f"{core.config.interrupt_grace_s:g} s after the interrupt"
+            text = f"\n[unstuck] still running {after}; {then}.\n{stack}\n"
+            for number in sorted(ladder.jobs):
+                parent = core.running[number].request.header_json
+                core.out.stream(parent, replies.STDERR, text, now)
 
     # --- ending -----------------------------------------------------------------------------------
 
-    def horizon(self, job: Job, last_number: int) -> int:
-        """Give the number of the last job that an error of ``job`` may abort."""
-        if self._ladder is not None and job.number in self._ladder.jobs:
-            return self._ladder.horizon
-        return last_number
+    def horizon(self, job: Job) -> int:
+        """Give the number of the last request that an error of ``job`` may abort."""
+        for ladder in self._ladders:
+            if job.number in ladder.jobs:
+                return ladder.horizon
+        return self._core.last_number
+
+    def gave_up(self, job: Job) -> bool:
+        """Tell whether the worker was killed because this job did not react."""
+        return any(job.number in ladder.jobs for ladder in self._ladders if ladder.at_the_end)
 
     def job_ended(self, job: Job) -> None:
-        """Leave the ladder when all that it aimed at has ended."""
-        if self._ladder is None:
-            return
-        self._ladder.jobs.discard(job.number)
-        if not self._ladder.jobs:
-            self._ladder = None
-            if self._core.life.state is S.INTERRUPTING:
-                self._core.life.advance(E.TARGETS_ENDED)
+        """Take a job off its ladder; the interrupt is over when no ladder is left."""
+        self._leave(job)
+        if not self._ladders and self._core.life.state is S.INTERRUPTING:
+            self._core.life.advance(E.TARGETS_ENDED)
+
+    def _leave(self, job: Job) -> None:
+        for ladder in self._ladders:
+            ladder.jobs.discard(job.number)
+        self._ladders = [ladder for ladder in self._ladders if ladder.jobs]

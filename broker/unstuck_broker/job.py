@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from unstuck.protocol import Run
 from unstuck.runmode import RunModeRequest, get_run_mode
-from unstuck.typing import KernelConcurrencyMode, MsgType, RunMode, Tags
+from unstuck.typing import KernelConcurrencyMode, MsgType, RunMode, SocketID, Tags
 from unstuck_broker.actions import Lane
 from unstuck_broker.outputs import OutputMeter
 
@@ -73,6 +73,11 @@ class Job:
         return self.mode is RunMode.queue
 
     @property
+    def closes_shell(self) -> bool:
+        """Tell whether the shell channel is closed until it is over; control never is."""
+        return self.blocks_channel and self.request.channel is SocketID.shell
+
+    @property
     def in_main_thread(self) -> bool:
         """Tell whether SIGINT to the worker's main thread can reach it."""
         return self.lane is Lane.main and self.mode is not RunMode.task
@@ -86,8 +91,7 @@ class Job:
     @property
     def size_bytes(self) -> int:
         """Give the memory that it holds while it waits."""
-        request = self.request
-        return len(request.content_json) + sum(map(len, request.buffers)) + 1024
+        return size_bytes(self.request)
 
     def run(self) -> Run:
         """Give the order for the worker."""
@@ -108,11 +112,16 @@ class Job:
         )
 
 
+def size_bytes(request: Request) -> int:
+    """Give the memory that a request holds while it waits."""
+    return len(request.content_json) + sum(map(len, request.buffers)) + 1024
+
+
 def make_job(
     number: int,
     request: Request,
     kind: MsgType,
-    now: float,
+    received_s: float,
     config: Config,
     concurrency_mode: KernelConcurrencyMode,
 ) -> Job:
@@ -124,7 +133,7 @@ def make_job(
     if kind is not MsgType.execute_request:
         mode = get_run_mode(kind, channel=request.channel, concurrency_mode=concurrency_mode)
         blocking = concurrency_mode is KernelConcurrencyMode.blocking
-        return Job(number, request, kind, mode, now, blocks_channel=blocking)
+        return Job(number, request, kind, mode, received_s, blocks_channel=blocking)
     try:
         content = _execute_decoder.decode(request.content_json)
     except msgspec.MsgspecError as error:
@@ -146,7 +155,7 @@ def make_job(
         request,
         kind,
         mode,
-        now,
+        received_s,
         subshell=request.header.subshell_id if mode is RunMode.queue else None,
         stop_on_error=_stops_on_error(content, metadata),
         blocks_channel=mode is RunMode.blocking,
@@ -165,6 +174,8 @@ def _tag_value(metadata: Mapping[str, Any], tag: Tags) -> str | None:
 
 
 def _stops_on_error(content: ExecuteContent, metadata: Mapping[str, Any]) -> bool:
+    if content.silent:
+        return False
     match _tag_value(metadata, Tags.stop_on_error):
         case None:
             return content.stop_on_error
@@ -183,7 +194,7 @@ def _timeout_s(metadata: Mapping[str, Any], config: Config) -> float | None:
         return config.cell_timeout_s or None
     try:
         timeout_s = float(value) if not isinstance(value, bool) else -1.0
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         timeout_s = -1.0
     if not 0 <= timeout_s < float("inf"):
         raise ValueError(f"timeout {value!r} of this cell: it must be a number of seconds >= 0")

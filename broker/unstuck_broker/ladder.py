@@ -16,9 +16,11 @@ class Rung(Enum):
     """SIGINT is with the worker's main thread."""
     RAISED = 2
     """KeyboardInterrupt was raised asynchronously; child processes got SIGINT."""
-    ANNOUNCED = 3
+    LOOKED = 3
+    """The stack is being taken: nobody has been told yet what a second interrupt will do."""
+    ANNOUNCED = 4
     """The stack is shown under the cell, with what a second interrupt will do."""
-    KILL = 4
+    KILL = 5
     """The worker is to be killed."""
 
 
@@ -57,7 +59,7 @@ class Ladder:
                 return self._rung_s[0]
             case Rung.RAISED:
                 return self._rung_s[1]
-            case Rung.ANNOUNCED | Rung.KILL:
+            case Rung.LOOKED | Rung.ANNOUNCED | Rung.KILL:
                 return None
 
     def climb(self, now: float) -> Rung | None:
@@ -68,15 +70,29 @@ class Ladder:
         if self.rung is Rung.SIGNALLED:
             self.rung = Rung.RAISED
         else:
-            self.rung = Rung.KILL if self.policy == "always" else Rung.ANNOUNCED
+            self.rung = Rung.KILL if self.policy == "always" else Rung.LOOKED
         return self.rung
 
-    def insist(self) -> bool:
+    def announce(self) -> bool:
+        """Take the stack; True when it is to be shown."""
+        if self.rung is not Rung.LOOKED:
+            return False
+        self.rung = Rung.ANNOUNCED
+        return True
+
+    def insist(self, horizon: int) -> bool:
         """Take a second interrupt of the same jobs; True when it asks for the kill.
 
-        Before the announcement an impatient double click must not cost a session.
+        Before the announcement an impatient double click must not cost a session. What was received
+        up to ``horizon``, before this interrupt, is aborted with the rest.
         """
+        self.horizon = horizon
         if self.rung is Rung.ANNOUNCED and self.policy == "auto":
             self.rung = Rung.KILL
             return True
         return False
+
+    @property
+    def at_the_end(self) -> bool:
+        """Tell whether it has led to the kill."""
+        return self.rung is Rung.KILL

@@ -17,11 +17,11 @@ class S(Enum):
     INTERRUPTING = "interrupting"
     """An interrupt was sent and the jobs that it aims at have not ended."""
     KILLED = "killed"
-    """SIGKILL was sent; its exit has not been seen."""
+    """It was killed, or asked to end for a restart in place; its exit has not been seen."""
     RECOVERING = "recovering"
-    """It is dead and the next one is not ready; requests wait."""
+    """It is dead and the next one is not ready, or not even started; requests wait."""
     STOPPING = "stopping"
-    """It was asked to end, for good or for a restart in place."""
+    """It was asked to end, for good; every request is answered."""
     DEAD = "dead"
     """It has ended and no other will be started."""
 
@@ -44,7 +44,8 @@ class IllegalTransition(AssertionError):
     """The broker is wrong about its worker: a bug, never caught."""
 
 
-_ALIVE = (S.STARTING, S.READY, S.BUSY, S.INTERRUPTING, S.RECOVERING)
+_RUNNING = (S.STARTING, S.READY, S.BUSY, S.INTERRUPTING)
+"""A process is there: when it is killed, its exit is seen."""
 
 TRANSITIONS: dict[tuple[S, E], S] = {
     (S.STARTING, E.SHELL_READY): S.READY,
@@ -56,12 +57,13 @@ TRANSITIONS: dict[tuple[S, E], S] = {
     (S.BUSY, E.INTERRUPT_SENT): S.INTERRUPTING,
     (S.INTERRUPTING, E.INTERRUPT_SENT): S.INTERRUPTING,
     (S.INTERRUPTING, E.TARGETS_ENDED): S.BUSY,
-    **{(state, E.KILL_SENT): S.KILLED for state in _ALIVE},
-    **{(state, E.RESTART_SENT): S.KILLED for state in _ALIVE},
-    (S.KILLED, E.KILL_SENT): S.KILLED,
-    (S.KILLED, E.RESTART_SENT): S.KILLED,
-    **{(state, E.EXITED): S.RECOVERING for state in (*_ALIVE, S.KILLED)},
-    **{(state, E.STOP_SENT): S.STOPPING for state in (*_ALIVE, S.KILLED)},
+    **{(state, E.KILL_SENT): S.KILLED for state in (*_RUNNING, S.KILLED)},
+    **{(state, E.RESTART_SENT): S.KILLED for state in (*_RUNNING, S.KILLED)},
+    # There may be no process yet, whose exit could be seen: the next one comes in any case.
+    (S.RECOVERING, E.KILL_SENT): S.RECOVERING,
+    (S.RECOVERING, E.RESTART_SENT): S.RECOVERING,
+    **{(state, E.EXITED): S.RECOVERING for state in (*_RUNNING, S.KILLED, S.RECOVERING)},
+    **{(state, E.STOP_SENT): S.STOPPING for state in (*_RUNNING, S.KILLED, S.RECOVERING)},
     (S.STOPPING, E.EXITED): S.DEAD,
 }
 

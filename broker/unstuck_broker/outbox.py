@@ -69,6 +69,11 @@ class Outbox:
         """Publish text, joined with its neighbours."""
         self._say_joined(self._joiner.add(parent, name, text, now))
 
+    def note(self, parent: bytes, name: StreamName, text: str) -> None:
+        """Publish a line of ours at once, behind what its cell has printed."""
+        self.flush(parent)
+        self._say_joined([(parent, name, text)])
+
     def answer(self, request: Request, content: bytes) -> None:
         """Serve a request within this turn: busy, reply, idle."""
         self.status(replies.BUSY, request.header_json)
@@ -77,11 +82,16 @@ class Outbox:
 
     def cell_error(self, job: Job, ename: str, evalue: str, traceback: Sequence[str]) -> None:
         """End a cell with an error of ours: on iopub, then as its reply."""
-        if job.is_cell:
-            content = replies.error_output(ename, evalue, traceback)
-            self.publish(PublishToClients("error", content, job.request.header_json))
+        self.error_output(job.request, ename, evalue, traceback)
         count = {} if job.execution_count is None else {"execution_count": job.execution_count}
         self.reply(job.request, replies.error(ename, evalue, traceback, **count))
+
+    def error_output(
+        self, request: Request, ename: str, evalue: str, traceback: Sequence[str]
+    ) -> None:
+        """Show an error under a cell."""
+        content = replies.error_output(ename, evalue, traceback)
+        self.publish(PublishToClients("error", content, request.header_json))
 
     def flush(self, parent: bytes) -> None:
         """Send the stream text of one parent."""

@@ -8,8 +8,9 @@ more `status: restarting` goes out, since JupyterLab throws away all pending req
 from __future__ import annotations
 
 import signal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
+from unstuck.typing import MsgType
 from unstuck_broker import replies
 from unstuck_broker.actions import Exit, KillWorker, PublishToClients, StopWorker
 from unstuck_broker.lifecycle import E, S
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from unstuck_broker.wire import Request
 
 _LONGEST_BACKOFF_S = 30.0
+_Wish = Literal["exit", "restart"]
 
 
 class Recovery:
@@ -29,15 +31,16 @@ class Recovery:
     def __init__(self, core: Core) -> None:
         """Recover ``core``."""
         self._core = core
-        self.announced = False
-        """The variables are lost and the frontends have not been told: `pump` has work."""
+        self._reached = S.STARTING
+        """How far the present worker has come at most: STARTING, READY or BUSY."""
         self._deaths = 0
         """Workers in a row that died without running a job."""
+        self._lost = False
+        """The variables are lost and the frontends have not been told: `settle` has work."""
         self._failure = ""
         """What a worker that could not start said about it."""
-        self._stopping_for_restart = False
-        self._after_job: str = ""
-        """What the running cell asked for: "exit" or "restart"."""
+        self._after: tuple[int, _Wish] | None = None
+        """What a running cell, by its job, has asked for after its reply."""
 
     # --- death ------------------------------------------------------------------------------------
 
@@ -47,72 +50,80 @@ class Recovery:
             self._core.life.advance(E.KILL_SENT)
             self._core.out.order(KillWorker(why))
 
-    def worker_exited(self, event: WorkerExited, now: float) -> None:
+    def worker_exited(self, event: WorkerExited) -> None:
         """Answer what it ran, close its comms, and start the next one."""
         core = self._core
-        before = core.life.state
-        if core.life.advance(E.EXITED) is S.DEAD:
+        if core.life.ended:
+            if core.life.state is S.STOPPING:
+                core.life.advance(E.EXITED)
             return
-        unready = before in (S.STARTING, S.RECOVERING)
-        in_vain = unready or (before is S.READY)
-        self._deaths = self._deaths + 1 if in_vain else 0
+        before = core.life.state
+        core.life.advance(E.EXITED)
+        self._deaths = 0 if self._reached is S.BUSY else self._deaths + 1
         delay_s = self._backoff_s()
         cause = self._failure or describe(event)
-        self._failure = ""
         core.out.log(f"worker died state={before.value} cause={cause!r} next_in_s={delay_s:g}")
         self._answer_running(event, cause)
-        if unready:
-            self._answer_waiting(cause, delay_s, event)
+        if self._reached is S.STARTING:
+            self._answer_waiting(event, cause, delay_s)
+        else:
+            self._lost = True
         self._close_comms()
-        core.forget_worker(now)
-        self.announced = self.announced or before is not S.STARTING
-        core.spawn(delay_s)
+        core.forget_worker()
+        self._failure = ""
+        self._reached = S.STARTING
+        after, self._after = self._after, None
+        if after is not None and after[1] == "exit":
+            self.shutdown(restart=False)
+        else:
+            core.spawn(delay_s)
 
     def _backoff_s(self) -> float:
         """Give the delay before the next start: none at first, then doubling."""
         if self._deaths <= 1:
             return 0.0
-        return min(_LONGEST_BACKOFF_S, 0.5 * 2.0 ** (self._deaths - 2))
+        # The exponent is bounded, too: a kernel may be left in such a loop for months.
+        return min(_LONGEST_BACKOFF_S, 0.5 * 2.0 ** min(self._deaths - 2, 10))
 
     def _answer_running(self, event: WorkerExited, cause: str) -> None:
         core = self._core
         core.out.flush_all()
         failed: list[tuple[Job, int]] = []
         for job in sorted(core.running.values(), key=lambda job: job.number):
-            horizon = core.interrupts.horizon(job, core.last_number)
             if job.is_cell:
-                ename, evalue = self._name_error(job, event, cause)
-                core.out.cell_error(job, ename, evalue, _traceback(ename, evalue, event))
-                failed.append((job, horizon))
+                ename, evalue = self._name_error(job, cause)
+                core.fail(job, ename, evalue, _traceback(ename, evalue, event))
+                failed.append((job, core.interrupts.horizon(job)))
             else:
-                core.out.reply(job.request, replies.unanswered(job.kind, job.request))
+                core.out.reply(job.request, replies.unanswered(job.request, cause))
             core.conclude(job)
         for job, horizon in failed:
-            if job.stop_on_error and (job.queued or job.blocks_channel):
-                core.abort_queued(job, horizon)
+            if job.stop_on_error:
+                core.abort_behind(job, horizon)
 
-    def _name_error(self, job: Job, event: WorkerExited, cause: str) -> tuple[str, str]:
+    def _name_error(self, job: Job, cause: str) -> tuple[str, str]:
         lost = "all variables were lost"
         if job.timed_out:
             return "TimeoutError", f"the cell ran longer than {job.timeout_s:g} s; {cause}; {lost}"
-        if "interrupt" in event.why:
+        if self._core.interrupts.gave_up(job):
             return "KeyboardInterrupt", f"{cause}; {lost}"
         return "WorkerDied", f"{cause}; {lost}"
 
-    def _answer_waiting(self, cause: str, delay_s: float, event: WorkerExited) -> None:
+    def _answer_waiting(self, event: WorkerExited, cause: str, delay_s: float) -> None:
         """Answer what waits for a worker that cannot start; the reply says when the next try is."""
-        core = self._core
+        out = self._core.out
         again = f"; the next start is in {delay_s:g} s" if delay_s else "; it is started again"
         evalue = f"the worker could not start: {cause}{again}"
-        for job in core.backlog.take(lambda _job: True):
-            core.out.status(replies.BUSY, job.request.header_json)
-            if job.is_cell:
-                core.out.cell_error(
-                    job, "WorkerDied", evalue, _traceback("WorkerDied", evalue, event)
-                )
+        traceback = _traceback("WorkerDied", evalue, event)
+        for waiting in self._core.take_waiting():
+            request = waiting.request
+            out.status(replies.BUSY, request.header_json)
+            if request.kind is MsgType.execute_request:
+                out.error_output(request, "WorkerDied", evalue, traceback)
+                out.reply(request, replies.error("WorkerDied", evalue, traceback))
             else:
-                core.out.reply(job.request, replies.unanswered(job.kind, job.request))
-            core.out.status(replies.IDLE, job.request.header_json)
+                out.reply(request, replies.unanswered(request, evalue))
+            out.status(replies.IDLE, request.header_json)
 
     def _close_comms(self) -> None:
         out = self._core.out
@@ -125,22 +136,30 @@ class Recovery:
 
     def worker_failed(self, reason: str, traceback: str) -> None:
         """Keep what a worker that cannot start says; its exit follows."""
-        self._failure = f"{reason}\n{traceback}".rstrip()
+        if self._reached is S.STARTING:
+            self._failure = f"{reason}\n{traceback}".rstrip()
 
     def worker_ready(self) -> None:
-        """Let requests run."""
+        """Let requests run; a worker that is being killed or stopped may still have said so."""
         core = self._core
-        recovering = core.life.state is S.RECOVERING
+        before = core.life.state
+        if before not in (S.STARTING, S.RECOVERING):
+            return
         core.life.advance(E.SHELL_READY)
-        if recovering and not self.announced:
+        self._reached = S.READY
+        if before is S.RECOVERING and not self._lost:
             core.out.status(replies.IDLE)
 
-    def pump(self, now: float) -> None:
+    def job_started(self) -> None:
+        """Take note that the worker is of use: its end is no failed start."""
+        self._reached = S.BUSY
+
+    def settle(self) -> None:
         """Tell frontends of the restart once no request waits any more."""
         core = self._core
-        if core.running or not core.backlog.empty():
+        if not self._lost or core.pending:
             return
-        self.announced = False
+        self._lost = False
         core.out.flush_all()
         core.out.status(replies.RESTARTING)
         core.out.status(replies.STARTING)
@@ -149,31 +168,42 @@ class Recovery:
 
     # --- restart and shutdown ---------------------------------------------------------------------
 
-    def ask_exit(self) -> None:
-        """End the kernel after the running cell (``exit()`` in a cell)."""
-        self._after_job = "exit"
+    def ask(self, wish: _Wish, number: int) -> None:
+        """Do what a cell asks for (``exit()``, ``%restart``) after its reply."""
+        if not self._core.life.takes_jobs:
+            return
+        if number in self._core.running:
+            self._after = (number, wish)
+        else:
+            self._fulfil(wish)
 
-    def ask_restart(self) -> None:
-        """Restart in place after the running cell (``%restart``)."""
-        self._after_job = "restart"
-
-    def job_finished(self) -> None:
+    def job_finished(self, job: Job) -> None:
         """Do what the cell that has ended asked for."""
-        self._deaths = 0
-        after, self._after_job = self._after_job, ""
-        if after == "exit":
+        if self._after is not None and self._after[0] == job.number:
+            wish = self._after[1]
+            self._after = None
+            self._fulfil(wish)
+
+    def _fulfil(self, wish: _Wish) -> None:
+        if wish == "exit":
             self.shutdown(restart=False)
-        elif after == "restart":
+        else:
             self.restart(None)
 
     def restart(self, request: Request | None) -> None:
         """Restart the worker in place: broker, ports and clients stay."""
         core = self._core
-        self._end_all("KernelRestarted", "the kernel was restarted while this cell ran")
+        self._end_all("KernelRestarted", "the kernel was restarted while this ran")
         if request is not None:
             core.out.answer(request, replies.OK)
+        before = core.life.state
         core.life.advance(E.RESTART_SENT)
-        core.out.order(StopWorker(core.config.shutdown_grace_s))
+        if before in (S.STARTING, S.RECOVERING):
+            core.out.order(KillWorker("restart"))  # No code of the user's runs that could end well.
+        else:
+            core.out.order(StopWorker(core.config.shutdown_grace_s))
+        self._lost = self._lost or before is S.RECOVERING
+        self._reached = S.BUSY  # Its end is wanted: no failed start.
 
     def shutdown(self, *, restart: bool, request: Request | None = None) -> None:
         """Answer everything and end; this goes before any ladder."""
@@ -185,7 +215,8 @@ class Recovery:
             core.out.answer(request, content)
             parent = request.header_json
             core.out.publish(PublishToClients("shutdown_reply", content, parent))
-        self._end_all("KernelStopped", "the kernel was shut down while this cell ran")
+        self._end_all("KernelStopped", "the kernel was shut down while this ran")
+        self._lost = False
         core.life.advance(E.STOP_SENT)
         core.served.abort_waiting()
         core.out.flush_all()
@@ -193,11 +224,15 @@ class Recovery:
         core.out.order(Exit(restart))
 
     def _end_all(self, ename: str, evalue: str) -> None:
-        """Answer each request that runs or waits."""
+        """Answer each request that runs or waits for the worker; ladders end with their jobs."""
         core = self._core
+        self._after = None
         core.out.flush_all()
         for job in sorted(core.running.values(), key=lambda job: job.number):
-            core.out.cell_error(job, ename, evalue, [f"{ename}: {evalue}"])
+            if job.is_cell:
+                core.fail(job, ename, evalue, [f"{ename}: {evalue}"])
+            else:
+                core.out.reply(job.request, replies.unanswered(job.request, evalue))
             core.conclude(job)
         core.abort_waiting()
 
@@ -210,6 +245,8 @@ def describe(event: WorkerExited) -> str:
         except ValueError:
             name = f"signal {event.signal_number}"
         how = f"the worker died by {name}"
+    elif event.exit_code is None and event.why:
+        return event.why  # There was no process.
     else:
         how = f"the worker ended with exit code {event.exit_code}"
     return f"{event.why}: {how}" if event.why else how

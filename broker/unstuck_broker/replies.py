@@ -6,6 +6,7 @@ import platform
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from msgspec import Struct
 
 from unstuck import __version__, kernel_protocol_version
 from unstuck.protocol import StreamName
@@ -35,6 +36,13 @@ _HELP_LINKS = (
     ("SymPy Reference", "http://docs.sympy.org/latest/index.html"),
     ("pandas Reference", "https://pandas.pydata.org/pandas-docs/stable/"),
 )
+
+
+class _Traceback(Struct):
+    traceback: list[str] = []
+
+
+_traceback = msgspec.json.Decoder(_Traceback)
 
 
 def reply_type(msg_type: str) -> str:
@@ -96,9 +104,9 @@ def kernel_info(banner: str) -> bytes:
     )
 
 
-def unanswered(kind: MsgType, request: Request) -> bytes:
-    """Answer an introspection that the worker could not answer in time, honestly."""
-    match kind:
+def unanswered(request: Request, why: str = "the worker does not answer in time") -> bytes:
+    """Answer an introspection that the worker could not answer, honestly."""
+    match request.kind:
         case MsgType.complete_request:
             at = cursor_position(request)
             return encode(
@@ -115,7 +123,15 @@ def unanswered(kind: MsgType, request: Request) -> bytes:
         case MsgType.is_complete_request:
             return encode({"status": "unknown", "indent": ""})
         case _:
-            return error("TimeoutError", "the worker is busy in C code", history=[])
+            return error("TimeoutError", why, history=[])
+
+
+def traceback_of(content: bytes) -> list[str]:
+    """Read the traceback of an error reply; empty where there is none."""
+    try:
+        return _traceback.decode(content).traceback
+    except msgspec.MsgspecError:
+        return []
 
 
 def cursor_position(request: Request) -> int:

@@ -45,6 +45,11 @@ class Served:
         """Requests whose answer is being measured, by the number of the order."""
         self._last_order = 0
 
+    @property
+    def waiting(self) -> int:
+        """Count the requests whose answer is being measured."""
+        return len(self._waiting)
+
     def serve(self, kind: AnyMsgType, request: Request, now: float) -> None:
         """Answer a request with busy, reply and idle; a measured answer follows in a later turn."""
         core, out = self._core, self._core.out
@@ -64,7 +69,7 @@ class Served:
                 comms = core.comms.info(options.target_name)
                 out.answer(request, replies.encode({"status": "ok", "comms": comms}))
             case MsgType.interrupt_request:
-                core.interrupts.interrupt(options.msg_id, now)
+                core.interrupts.interrupt(options.msg_id or None, now)
                 out.answer(request, replies.OK)
             case MsgType.shutdown_request:
                 core.recovery.shutdown(restart=options.restart, request=request)
@@ -92,8 +97,7 @@ class Served:
         elif kind is BrokerMsgType.list_subshell_request:
             content["subshell_id"] = core.subshells.ids()
         elif core.subshells.delete(subshell):
-            for job in core.backlog.close_queue(subshell):
-                out.answer(job.request, replies.ABORTED)
+            core.answer_waiting(core.backlog.close_queue(subshell))
             if core.life.takes_jobs:
                 out.order(SendToWorker(Lane.thread, CloseSubshell(subshell)))
         else:

@@ -1,0 +1,90 @@
+"""What running jobs put out, on its way to the clients: under its cell, within its limit."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+from msgspec import Struct
+
+from unstuck_broker import replies
+from unstuck_broker.actions import PublishToClients
+from unstuck_broker.outbox import NO_PARENT
+
+if TYPE_CHECKING:
+    from unstuck.protocol import Publish, Stream
+    from unstuck_broker.core import Core
+    from unstuck_broker.job import Job
+
+_METERED = frozenset({"display_data", "update_display_data", "execute_result"})
+"""What counts as output beside streams; a limit must not cut a cell's error, or its comms."""
+
+
+class _ExecuteInput(Struct):
+    execution_count: int
+
+
+_execute_input = msgspec.json.Decoder(_ExecuteInput)
+
+
+class Relay:
+    """Publishes the outputs of the worker."""
+
+    def __init__(self, core: Core) -> None:
+        """Relay for the jobs of ``core``."""
+        self._core = core
+
+    def stream(self, message: Stream, now: float) -> None:
+        """Take text of a cell."""
+        job = self._core.running.get(message.job)
+        if job is not None and not job.meter.take(len(message.text)):
+            return
+        parent = _parent(job, message.parent_header)
+        self._core.out.stream(parent, message.name, message.text, now)
+
+    def publication(self, message: Publish) -> None:
+        """Take a message for iopub."""
+        core = self._core
+        job = core.running.get(message.job)
+        msg_type = message.msg_type
+        if job is not None:
+            if msg_type == "execute_input":
+                _note_count(job, message.content)
+            elif msg_type == "error" and job.timed_out:
+                return  # The cell's KeyboardInterrupt was our timeout: its reply says so.
+            elif msg_type in _METERED and not job.meter.take(len(message.content)):
+                return
+        core.comms.watch(msg_type, message.content)
+        core.out.publish(
+            PublishToClients(
+                msg_type,
+                message.content,
+                _parent(job, message.parent_header),
+                message.metadata,
+                message.topic,
+                message.buffers,
+            )
+        )
+
+    def note_cut_output(self, job: Job) -> None:
+        """Say under a cell how much of its output is missing."""
+        if job.meter.cut:
+            limit = self._core.config.output_bytes_per_cell
+            text = (
+                f"\n[unstuck] {job.meter.cut:,} bytes of this cell's output were cut: "
+                f"the limit output_bytes_per_cell is {limit:,}.\n"
+            )
+            self._core.out.note(job.request.header_json, replies.STDERR, text)
+
+
+def _parent(job: Job | None, parent_header: bytes) -> bytes:
+    """Find the parent of an output: what the worker has kept, or the running job's header."""
+    return parent_header or (NO_PARENT if job is None else job.request.header_json)
+
+
+def _note_count(job: Job, content: bytes) -> None:
+    """Keep the execution count for a reply of ours; without it a reply simply has none."""
+    try:
+        job.execution_count = _execute_input.decode(content).execution_count
+    except msgspec.MsgspecError:
+        job.execution_count = None
