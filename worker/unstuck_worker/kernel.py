@@ -183,7 +183,7 @@ class UnstuckKernel:
         msg_type: MsgType | str,
         *,
         socket_id: SocketID | str = SocketID.shell,
-        concurrency_mode: KernelConcurrencyMode | str | NoValue = NO_VALUE,
+        concurrency_mode: KernelConcurrencyMode | str | NoValue | type[NoValue] = NO_VALUE,
         job: Job | None = None,
     ) -> RunMode:
         """Say how a request runs.
@@ -197,7 +197,9 @@ class UnstuckKernel:
         Raises:
             ValueError: the type is not allowed on this channel, or an unknown mode is named.
         """
-        chosen = self._concurrency_mode if concurrency_mode is NO_VALUE else concurrency_mode
+        # The reference's NoValue is the value itself.
+        is_given = concurrency_mode is not NO_VALUE and concurrency_mode is not NoValue
+        chosen = concurrency_mode if is_given else self._concurrency_mode
         return runmode.get_run_mode(
             MsgType(msg_type),
             channel=SocketID(socket_id),
