@@ -1,6 +1,7 @@
 """A Caller's life in an asyncio event loop.
 
-Threads: a host belongs to the thread of its loop; only `wake` and a call's `cancel` may be used from others.
+Threads: a host belongs to the thread of its loop; only `wake` and a call's `cancel` may be used
+from others.
 """
 
 from __future__ import annotations
@@ -8,17 +9,21 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import threading
-from collections.abc import Awaitable, Callable
 from time import monotonic
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
-from unstuck.future import CANCELLED, ERROR, RESULT, Call, Future
+from unstuck.future import CANCELLED, ERROR, RESULT, Future
 from unstuck.hosts import Owner, TimerCall, close, without_frame
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from unstuck.calls import Call
     from unstuck.typing import Backend
 
+END_DEADLINE_S = 10.0
+"""How long calls that go on after their cancellation hold up the end."""
 CANCEL_AGAIN_S = 0.1
 """At the end a call that goes on after its cancellation is cancelled again, this often."""
 
@@ -45,14 +50,15 @@ class AsyncioCall:
             return False
         return asyncio.current_task() is self.task
 
-    def cancel(self, message: str) -> bool:
+    def cancel(self) -> bool:
         if threading.get_ident() == self._host.ident:
             self.resume()
             return True
         return self._host.owner.post(self)
 
     def resume(self) -> None:
-        # A task that is cancelled before its first step would never run: the first step looks by itself.
+        # A task that is cancelled before its first step would never run: the first step looks by
+        # itself.
         if self.started:
             self.task.cancel()
 
@@ -81,7 +87,8 @@ class AsyncioHost:
         self._ending = False
 
     def wake(self) -> None:
-        # A copy of an empty context: a nested loop may drain inside of a drain, and a context is entered once.
+        # A copy of an empty context: a nested loop may drain inside of a drain, and a context is
+        # entered once.
         if threading.get_ident() == self.ident:
             self.loop.call_soon(self.owner.drain, context=self._context.copy())
         else:
@@ -112,7 +119,7 @@ class AsyncioHost:
             value = await awaitable
         except asyncio.CancelledError as error:
             self.owner.settle(future, CANCELLED, error)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001  (it belongs to the future)
             self.owner.settle(future, ERROR, without_frame(error))
         else:
             self.owner.settle(future, RESULT, value)
@@ -140,23 +147,24 @@ class AsyncioHost:
             self._ending = True
             self._body.cancel()
 
-    async def leave(self, error: BaseException | None, deadline_s: float) -> bool:
-        """End all calls after the body has ended; True when the error is but our own cancellation."""
+    async def leave(self, error: BaseException | None) -> bool:
+        """End all calls after the body has ended; True when `end_body` caused its error."""
         body, self._body = self._body, None
         ours = False
         if self._ending and body is not None:
             try:
-                # A cancellation that came when the body was about to end is delivered at the next await.
+                # A cancellation that came when the body was about to end is delivered at the next
+                # await.
                 await asyncio.sleep(0)
             except asyncio.CancelledError as late:
                 error = late
             body.uncancel()
             ours = isinstance(error, asyncio.CancelledError) and not body.cancelling()
-        await self._end_calls(deadline_s)
+        await self._end_calls()
         return ours
 
-    async def _end_calls(self, deadline_s: float) -> None:
-        until = monotonic() + deadline_s
+    async def _end_calls(self) -> None:
+        until = monotonic() + END_DEADLINE_S
         while self.active and monotonic() < until:
             for future in list(self.active):
                 future.cancel()

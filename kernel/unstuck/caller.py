@@ -9,14 +9,17 @@ import contextvars
 import importlib
 import logging
 import threading
-from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
+from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, Self, TypeVar, cast
 
 from unstuck.callerthread import ThreadStart, check_backend
+from unstuck.callqueue import QueuedCall, QueueMap
+from unstuck.completion import ReturnWhen, as_completed, wait
+from unstuck.deadlock import DeadlockError
 from unstuck.eitherway import GetMethod, ToThreadMethod
-from unstuck.future import DeadlockError, Future, InvalidStateError, current_future
+from unstuck.future import Future, InvalidStateError, current_future
 from unstuck.lifespan import STOP_DEADLINE_S, Lifespan
 from unstuck.scheduler import DelayedCall, Scheduler, is_awaitable
 from unstuck.seconds import check_seconds
@@ -25,6 +28,14 @@ from unstuck.typing import NO_VALUE, Backend, NoValue
 from unstuck.waiting import current_backend
 
 if TYPE_CHECKING:
+    from collections.abc import (
+        AsyncGenerator,
+        AsyncIterable,
+        Awaitable,
+        Callable,
+        Coroutine,
+        Iterable,
+    )
     from types import TracebackType
 
     from unstuck.cancelled import FutureCancelledError
@@ -46,8 +57,6 @@ T = TypeVar("T")
 START_DEADLINE_S = 60.0
 """How long a new thread may take until its event loop runs."""
 
-_EMPTY = contextvars.Context()
-
 
 _LAZY = {
     "AsyncLock": "unstuck.locks",
@@ -66,11 +75,12 @@ class Caller:
     """Run calls in one thread, which has an event loop of asyncio or trio.
 
     A thread has at most one Caller. ``Caller()`` gives the one of the current thread; ``async with
-    Caller(create=True)`` makes one in a loop that runs already, `start_new` starts a thread with a loop of its own.
+    Caller(create=True)`` makes one in a loop that runs already, `start_new` starts a thread with a
+    loop of its own.
 
-    Calls start in the order in which they were submitted by one thread; a synchronous one ends before the next one
-    starts. A call runs in a copy of the context of its submission. Whatever it raises, KeyboardInterrupt
-    included, is in its future and does not harm the Caller.
+    Calls start in the order in which they were submitted by one thread; a synchronous one ends
+    before the next one starts. A call runs in a copy of the context of its submission. Whatever it
+    raises, KeyboardInterrupt included, is in its future and does not harm the Caller.
     """
 
     MAX_IDLE_POOL_INSTANCES: ClassVar[int] = 10
@@ -88,6 +98,8 @@ class Caller:
     """Its queue; for other modules of the kernel, not for users."""
     lifespan: Lifespan
     """Its state; for other modules of the kernel, not for users."""
+    _queues: QueueMap
+    _protected: bool
     get: ClassVar[GetMethod] = GetMethod()
     to_thread: ClassVar[ToThreadMethod] = ToThreadMethod()
 
@@ -120,13 +132,13 @@ class Caller:
             return found
         if not create:
             raise RuntimeError(
-                f"Caller<{thread.name}> does not exist: make one with `async with Caller(create=True)`"
-                " in that thread, or with `Caller.start_new()`"
+                f"Caller<{thread.name}> does not exist: make one in that thread with"
+                " `async with Caller(create=True)`, or a new thread with `Caller.start_new()`"
             )
         backend = current_backend()
         if backend is None:
             raise RuntimeError(
-                f"Caller<{thread.name}> needs a running event loop of asyncio or trio to be created in"
+                f"Caller<{thread.name}> cannot be made: no asyncio or trio event loop runs here"
             )
         self = super().__new__(cls)
         self.thread = thread
@@ -134,6 +146,7 @@ class Caller:
         self.log = log or logging.getLogger("unstuck")
         self.scheduler = Scheduler(thread.name, self.log)
         self.lifespan = Lifespan(thread, self.scheduler, self._forget)
+        self._queues = QueueMap(self)
         self._protected = protected
         cls._instances[thread] = self
         return self
@@ -142,6 +155,7 @@ class Caller:
         if self._instances.get(self.thread) is self:
             del self._instances[self.thread]
         pool.discard(self)
+        self._queues.close_all()
 
     def __repr__(self) -> str:
         return f"Caller<{self.thread.name}>"
@@ -199,8 +213,10 @@ class Caller:
         """Call ``func(*args, **kwargs)`` in the Caller's thread, in a copy of the current context.
 
         Args:
-            func: a function or coroutine function; what it returns is awaited if that is possible. A coroutine is
-                taken too.
+            func: a function or coroutine function; what it returns is awaited if that is possible.
+                A coroutine is taken too.
+            *args: its arguments.
+            **kwargs: its keyword arguments.
 
         Raises:
             anyio.ClosedResourceError: the Caller has stopped.
@@ -232,15 +248,15 @@ class Caller:
         return future
 
     def call_direct(self, func: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> None:
-        """Call a quick function in the Caller's event loop, without future and context; errors are logged."""
+        """Call a quick function in the event loop, without future or context; errors are logged."""
         self._check_call(func)
-        self.scheduler.submit(None, _EMPTY, func, args, kwargs)
+        self.scheduler.submit_direct(partial(func, *args, **kwargs) if kwargs else func, *args)
 
     def post_direct(self, func: Callable[..., Any], *args: object) -> bool:
         """Do as `call_direct`; False, instead of an error, when the Caller has stopped."""
         if self.scheduler.closing:
             return False
-        self.scheduler.submit(None, _EMPTY, func, args, {})
+        self.scheduler.submit_direct(func, *args)
         return True
 
     def call_using_backend(
@@ -260,6 +276,53 @@ class Caller:
         if check_backend(backend) != self.backend:
             caller = self.get(name=f"{self.thread.name} ({backend})", backend=backend)
         return caller.call_soon(func, *args, **kwargs)
+
+    def queue_call(
+        self,
+        func: Callable[..., Any],
+        /,
+        *args: object,
+        max_buffer_size: float | NoValue = NO_VALUE,
+        wait: bool = False,
+        **kwargs: object,
+    ) -> Coroutine[Any, Any, None] | None:
+        """Call a function after its earlier queued calls have ended; errors are logged.
+
+        The queue ends with `queue_close`, or when the function (the object, for a method) is
+        collected.
+
+        Args:
+            func: a function or coroutine function.
+            *args: its arguments.
+            max_buffer_size: how many calls may wait, for a new queue; by default `MAX_BUFFER_SIZE`.
+            wait: return a coroutine that adds the call and waits until it is within that limit.
+            **kwargs: its keyword arguments.
+
+        Raises:
+            anyio.WouldBlock: as many calls wait as may, and ``wait`` is not set.
+            anyio.ClosedResourceError: the Caller has stopped.
+        """
+        self._check_call(func)
+        limit = self.MAX_BUFFER_SIZE if isinstance(max_buffer_size, NoValue) else max_buffer_size
+        queue = self._queues.get_or_make(func, check_seconds(limit, "max_buffer_size", self))
+        call = QueuedCall(func, args, kwargs)
+        if wait:
+            return queue.put_and_wait(call)
+        queue.put(call)
+        return None
+
+    def queue_exists(self, func: Callable[..., Any]) -> bool:
+        """Say whether the function has a queue."""
+        return self._queues.get(func) is not None
+
+    def queue_get(self, func: Callable[..., Any]) -> Future[None] | None:
+        """Give the future that is done when the function's queue is closed; None without one."""
+        queue = self._queues.get(func)
+        return None if queue is None else queue.closed
+
+    def queue_close(self, func: Callable[..., Any]) -> None:
+        """Close the function's queue: calls that wait are dropped, the one that runs goes on."""
+        self._queues.close(func)
 
     def _check_call(self, func: object) -> None:
         if self.scheduler.closing:
@@ -281,7 +344,7 @@ class Caller:
         return current_future.get()
 
     @classmethod
-    def all_callers(cls, running_only: bool = True) -> list[Caller]:  # noqa: FBT001, FBT002
+    def all_callers(cls, running_only: bool = True) -> list[Caller]:
         """List the Callers in the order of their creation."""
         callers = tuple(cls._instances.values())
         return [caller for caller in callers if caller.running or not running_only]
@@ -334,9 +397,7 @@ class Caller:
         )
         options = None if isinstance(backend_options, NoValue) else backend_options
 
-        def make() -> Self:
-            return cls(create=True, protected=protected, log=log)
-
+        make = partial(cls, create=True, protected=protected, log=log)
         with cls._naming if name is not None else nullcontext():
             if cls._named(name) is not None:
                 raise RuntimeError(f"Caller<{name}> exists already")
@@ -389,3 +450,45 @@ class Caller:
         if name is None:
             return cls.to_thread(func, *args, **kwargs)
         return cls.get_instance(name, create=True).call_soon(func, *args, **kwargs)
+
+    @classmethod
+    def as_completed(
+        cls,
+        items: Iterable[Awaitable[T]] | AsyncIterable[Awaitable[T]],
+        *,
+        max_concurrent: int | NoValue = NO_VALUE,
+        shield: bool = False,
+    ) -> AsyncGenerator[Future[T], None]:
+        """Give futures as they get done.
+
+        The future of the call that this runs in is left out. What is not done when the iteration
+        ends is cancelled, by the rule of `Future`.
+
+        Args:
+            items: futures, or anything else that can be awaited, which is then called in the
+                current Caller. A set, list or tuple is watched whole, all else is taken from as
+                there is room.
+            max_concurrent: the room; by default `MAX_IDLE_POOL_INSTANCES`.
+            shield: do not cancel.
+        """
+        limit = cls.MAX_IDLE_POOL_INSTANCES
+        if not isinstance(max_concurrent, NoValue):
+            limit = max_concurrent
+        if limit < 1:
+            raise ValueError(f"max_concurrent must be 1 or more, not {limit}")
+        return as_completed(items, limit, shield=shield)
+
+    @classmethod
+    async def wait(
+        cls,
+        items: Iterable[Awaitable[T]],
+        *,
+        timeout: float | None = None,
+        return_when: ReturnWhen = "ALL_COMPLETED",
+    ) -> tuple[set[Future[T]], set[Future[T]]]:
+        """Wait for several futures as `asyncio.wait` does: no TimeoutError, nothing cancelled.
+
+        Returns:
+            those that are done, and the others.
+        """
+        return await wait(items, timeout=timeout, return_when=return_when)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextvars
+import importlib
 import logging
 import threading
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
+
     from unstuck.caller import Caller
     from unstuck.typing import Backend
 
@@ -30,7 +33,7 @@ def check_backend(backend: str) -> Backend:
         return "asyncio"
     if backend == "trio":
         try:
-            import trio  # noqa: F401, PLC0415  (only those who run trio pay for its import)
+            importlib.import_module("trio")
         except ModuleNotFoundError as error:
             raise ModuleNotFoundError(
                 "the backend 'trio' is not installed: pip install trio", name="trio"
@@ -40,7 +43,7 @@ def check_backend(backend: str) -> Backend:
 
 
 class ThreadStart(Generic[C]):
-    """The start of one thread: it ends with a Caller that runs, or with the error that prevented it."""
+    """The start of one thread; it ends with a Caller that runs, or with an error."""
 
     def __init__(
         self,
@@ -90,11 +93,11 @@ class ThreadStart(Generic[C]):
             self._caller = caller
             self._ready.set()
             if caller.backend == "trio":
-                import trio  # noqa: PLC0415  (only those who run trio pay for its import)
+                import trio  # noqa: PLC0415  (not on the start path)
 
                 await trio.sleep_forever()
             else:
-                import asyncio  # noqa: PLC0415  (not on the start path of those who import Caller)
+                import asyncio  # noqa: PLC0415  (not on the start path)
 
                 await asyncio.get_running_loop().create_future()
 
@@ -102,11 +105,11 @@ class ThreadStart(Generic[C]):
 def run_loop(serve: Serve, backend: Backend, options: dict[str, Any] | None) -> None:
     """Run ``serve`` in a new event loop of this kind, to its end."""
     if options:
-        import anyio  # noqa: PLC0415  (only those who give options pay for its import)
+        import anyio  # noqa: PLC0415  (not on the start path)
 
         anyio.run(serve, backend=backend, backend_options=options)
     elif backend == "trio":
-        import trio  # noqa: PLC0415  (only those who run trio pay for its import)
+        import trio  # noqa: PLC0415  (not on the start path)
 
         trio.run(serve)
     else:
@@ -114,7 +117,7 @@ def run_loop(serve: Serve, backend: Backend, options: dict[str, Any] | None) -> 
 
 
 def _run_asyncio(serve: Serve) -> None:
-    import asyncio  # noqa: PLC0415  (not on the start path of those who import Caller)
+    import asyncio  # noqa: PLC0415  (not on the start path)
 
     loop = asyncio.new_event_loop()
     try:
@@ -124,7 +127,8 @@ def _run_asyncio(serve: Serve) -> None:
             try:
                 loop.run_until_complete(main)
             except BaseException as error:
-                # An interrupt that came while the loop was idle, or went through it, must not end it.
+                # An interrupt that came while the loop was idle, or went through it, must not end
+                # it.
                 if main.done():
                     raise
                 log.warning(
@@ -136,8 +140,8 @@ def _run_asyncio(serve: Serve) -> None:
         loop.close()
 
 
-def _cancel_tasks(loop: Any) -> None:  # noqa: ANN401  (asyncio is not imported for its names here)
-    import asyncio  # noqa: PLC0415  (it is loaded)
+def _cancel_tasks(loop: AbstractEventLoop) -> None:
+    import asyncio  # noqa: PLC0415  (not on the start path)
 
     tasks = asyncio.all_tasks(loop)
     for task in tasks:

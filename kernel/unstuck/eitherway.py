@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from unstuck.callerthread import check_backend
@@ -10,6 +9,8 @@ from unstuck.threadpool import pool
 from unstuck.waiting import current_backend
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from unstuck.caller import Caller
     from unstuck.future import Future
     from unstuck.typing import Backend
@@ -32,8 +33,8 @@ class BoundToThread:
     ) -> Future[T]:
         """Call ``func`` as `Caller.call_soon` does, in an idle thread of the pool or a new one.
 
-        The thread has an event loop of the same kind as the Caller (called on the class: as the current loop;
-        asyncio where none runs), and a Caller of its own.
+        The thread has an event loop of the same kind as the Caller (called on the class: as the
+        current loop; asyncio where none runs), and a Caller of its own.
         """
         backend = self._caller.backend if self._caller else current_backend() or "asyncio"
         caller = pool.take(backend) or self._owner.start_new(backend=backend)
@@ -57,17 +58,19 @@ class BoundGet:
         self._caller = caller
 
     def __call__(
-        self, *, name: str | None = None, backend: Backend | None = None, **options: Any
+        self, *, name: str | None = None, backend: Backend | None = None, protected: bool = False
     ) -> Caller:
-        """Give the Caller of the thread with this name, started if there is none; without a name, a new one.
+        """Give the Caller of a thread by its name, started if need be; without a name, a new one.
 
         Args:
             name: of the thread.
-            backend: by default the Caller's own kind of event loop (on the class: that of the current loop).
-            options: for `Caller.start_new`.
+            backend: by default the Caller's own kind of event loop (on the class: that of the
+                current loop).
+            protected: `Caller.stop` needs ``force``, for a new one.
 
         Raises:
-            RuntimeError: it exists with another backend, or is the main thread's and does not exist.
+            RuntimeError: it exists with another backend, or is the main thread's and does not
+                exist.
         """
         wanted = check_backend(backend) if backend is not None else None
         found = None
@@ -76,7 +79,7 @@ class BoundGet:
         if found is None:
             parent = self._caller
             usual = parent.backend if parent is not None else current_backend() or "asyncio"
-            found = self._owner.start_new(name=name, backend=wanted or usual, **options)
+            found = self._owner.start_new(name=name, backend=wanted or usual, protected=protected)
             if parent is not None:
                 parent.lifespan.children.add(found.lifespan)
         elif wanted is not None and found.backend != wanted:

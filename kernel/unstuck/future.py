@@ -1,35 +1,36 @@
 """The future of a call: awaitable from any task and thread, whichever event loop runs there.
 
-Threads: every method may be called from any thread. No lock is taken, so that neither an asynchronous
-exception nor a fork can leave one locked: what must happen once rests on single steps of the
-interpreter (deleting a slot, popping from a list).
+Threads: every method may be called from any thread. No lock is taken, so that neither an
+asynchronous exception nor a fork can leave one locked: what must happen once rests on
+single steps of the interpreter (deleting a slot, popping from a list).
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Generator
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, Self, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar, cast, overload
 
+from unstuck.calls import DoneCallback, ScopeCall, find_caller
+from unstuck.deadlock import DeadlockError, blocking, check_deadlock
 from unstuck.seconds import check_timeout
-from unstuck.waiting import AsyncioWaiter, ThreadWaiter, TrioWaiter, new_waiter
+from unstuck.waiting import ThreadWaiter, new_waiter
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
     import anyio
     import trio
 
     from unstuck.caller import Caller
+    from unstuck.calls import Call, Entry
     from unstuck.cancelled import FutureCancelledError
 
 T = TypeVar("T")
 
 PENDING, RESULT, ERROR, CANCELLED = range(4)
 """The states of a future; it leaves the first one once."""
-
-CYCLE_LIMIT = 1000
-"""How many futures, each waiting for the next, are looked at for a deadlock."""
 
 log = logging.getLogger("unstuck")
 
@@ -38,95 +39,23 @@ class InvalidStateError(RuntimeError):
     """The future is not in a state that allows this."""
 
 
-class DeadlockError(RuntimeError):
-    """The wait could never have ended: what is waited for waits, in turn, for the waiter."""
-
-
-class Call(Protocol):
-    """What runs for a future, and how it is told to stop."""
-
-    @property
-    def executing(self) -> bool:
-        """The call's code is running now: it neither awaits nor waits for its turn."""
-        ...
-
-    def is_current(self) -> bool:
-        """Say whether the current task is the one that runs the call."""
-        ...
-
-    def cancel(self, message: str) -> bool:
-        """Ask it to end, from any thread; False when nothing is left that could end."""
-        ...
-
-
-class Entry(Protocol):
-    """One who wants to know when a future is done."""
-
-    def wake(self) -> None:
-        """Hear that it is."""
-
-
-class DoneCallback:
-    """A user's callback, which runs in the future's own thread."""
-
-    __slots__ = ("function",)
-
-    def __init__(self, function: Callable[[Any], object]) -> None:
-        self.function = function
-
-
-class ScopeCall:
-    """A user's own code that fulfils a future inside a cancel scope."""
-
-    __slots__ = ("_scope", "_thread")
-
-    executing = False
-
-    def __init__(
-        self, thread: threading.Thread, scope: anyio.CancelScope | trio.CancelScope
-    ) -> None:
-        self._thread = thread
-        self._scope = scope
-
-    def is_current(self) -> bool:
-        return False
-
-    def cancel(self, message: str) -> bool:
-        if threading.current_thread() is self._thread:
-            self._scope.cancel()
-            return True
-        caller = _find_caller(self._thread)
-        if caller is None:
-            return False
-        caller.call_direct(self._scope.cancel)
-        return True
-
-
-blocked: dict[threading.Thread, Future[Any]] = {}
-"""The threads that are blocked by `Future.wait_sync`, and what each waits for."""
-
 current_future: ContextVar[Future[Any] | None] = ContextVar("unstuck_future", default=None)
 """The future of the call that the running code belongs to."""
-
-
-def _find_caller(thread: threading.Thread) -> Caller | None:
-    from unstuck.caller import Caller  # noqa: PLC0415  (caller imports this module)
-
-    return Caller.find(thread)
 
 
 class Future(Generic[T]):
     """A result that will be there later.
 
-    A future belongs to a thread (by default the one that makes it): its done callbacks run there. It can be
-    awaited in any thread and under either event loop; waiting uses no thread.
+    A future belongs to a thread (by default the one that makes it): its done callbacks run there.
+    It can be awaited in any thread and under either event loop; waiting uses no thread.
 
-    **Cancellation, the one rule:** who stops waiting early (its task is cancelled, its timeout is up, its thread
-    is interrupted) cancels the future only if nobody else waits for it and it did not wait with ``shield=True``. Those
-    who wait are: other `wait` and `wait_sync`, `Caller.wait`, `Caller.as_completed`, and done callbacks.
-    `cancel` itself always cancels. A call that is cancelled while it awaits gets its backend's cancellation
-    raised where it awaits, and the future is done when the call has ended; one that has not started never
-    starts; one that runs without awaiting runs to its end, but its result is dropped.
+    **Cancellation, the one rule:** who stops waiting early (its task is cancelled, its timeout is
+    up, its thread is interrupted) cancels the future only if nobody else waits for it and it did
+    not wait with ``shield=True``. Those who wait are: other `wait` and `wait_sync`, `Caller.wait`,
+    `Caller.as_completed`, and done callbacks. `cancel` itself always cancels. A call that is
+    cancelled while it awaits gets its backend's cancellation raised where it awaits, and the future
+    is done when the call has ended; one that has not started never starts; one that runs without
+    awaiting runs to its end, but its result is dropped.
     """
 
     __slots__ = (
@@ -196,7 +125,8 @@ class Future(Generic[T]):
 
         Raises:
             TimeoutError: the time was up first.
-            DeadlockError: the future waits, directly or through others, for the call that waits here.
+            DeadlockError: the future waits, directly or through others, for the call that waits
+                here.
         """
         timeout_s = check_timeout(timeout, self)
         if self._state == PENDING:
@@ -207,14 +137,14 @@ class Future(Generic[T]):
             try:
                 if waiting is not None:
                     waiting.waits_for = self
-                    self._check_deadlock(waiting, None)
-                self._enter(waiter)
+                    check_deadlock(self, waiting)
+                self.add_entry(waiter)
                 await waiter.park(timeout_s)
             finally:
                 if waiting is not None:
                     waiting.waits_for = None
                 if self._state == PENDING:
-                    self._leave(waiter, shield=shield)
+                    self.leave(waiter, shield=shield)
             if self._state == PENDING:
                 raise TimeoutError(f"{self!r} was not done within {timeout_s} s")
         return self.result() if result else None
@@ -236,27 +166,25 @@ class Future(Generic[T]):
 
         Raises:
             TimeoutError: the time was up first.
-            DeadlockError: the future belongs to this thread or to the main thread, or waits for this one.
+            DeadlockError: the future belongs to this thread or to the main thread, or waits for
+                this one.
         """
         timeout_s = check_timeout(timeout, self)
         here = threading.current_thread()
         if self.thread in (here, threading.main_thread()):
             raise DeadlockError(
-                f"{self!r} cannot be waited for by blocking the thread {here.name!r}: its own thread"
-                f" is {self.thread.name!r}. Use `await future` there."
+                f"{self!r} cannot be waited for by blocking {here.name!r}: it belongs to the thread"
+                f" {self.thread.name!r}. Use `await future` there."
             )
         if self._state == PENDING:
             waiter = ThreadWaiter()
-            before = blocked.get(here)
-            blocked[here] = self
             try:
-                self._check_deadlock(None, here)
-                self._enter(waiter)
-                waiter.park_sync(timeout_s)
+                with blocking(here, self):
+                    self.add_entry(waiter)
+                    waiter.park_sync(timeout_s)
             finally:
-                _unblock(here, before)
                 if self._state == PENDING:
-                    self._leave(waiter, shield=shield)
+                    self.leave(waiter, shield=shield)
             if self._state == PENDING:
                 raise TimeoutError(f"{self!r} was not done within {timeout_s} s")
         return self.result() if result else None
@@ -294,7 +222,8 @@ class Future(Generic[T]):
         """Cancel the future and what runs for it, from any thread.
 
         Args:
-            msg: the message of the FutureCancelledError; those of several calls are joined by newlines.
+            msg: the message of the FutureCancelledError; those of several calls are joined by
+                newlines.
 
         Returns:
             whether it is cancelled; False when it had an outcome before.
@@ -302,9 +231,10 @@ class Future(Generic[T]):
         if self._state == PENDING:
             parts = [part for part in (self._cancel_message, msg) if part]
             self._cancel_message = "\n".join(parts)
-            # A call that begins looks at the message after it has set _call: one of the two sees the other.
+            # A call that begins looks at the message after it has set _call: one of the two sees
+            # the other.
             call = self._call
-            if call is None or not call.cancel(self._cancel_message):
+            if call is None or not call.cancel():
                 self.finish(CANCELLED)
         return self.cancelled()
 
@@ -337,7 +267,7 @@ class Future(Generic[T]):
         if self._state != PENDING:
             self.get_caller().call_direct(fn, self)
             return
-        self._enter(DoneCallback(fn))
+        self.add_entry(DoneCallback(fn))
 
     def remove_done_callback(self, fn: Callable[[Self], object], /) -> int:
         """Remove a callback, as often as it was added; gives how often that was."""
@@ -377,7 +307,8 @@ class Future(Generic[T]):
     def executing(self) -> bool:
         """Whether the call's code runs at this moment: an interrupt has to be raised in its thread.
 
-        When this is False and the future is not done, the call awaits or has not started: `cancel` ends it.
+        When this is False and the future is not done, the call awaits or has not started: `cancel`
+        ends it.
         """
         call = self._call
         return call is not None and self._state == PENDING and call.executing
@@ -390,9 +321,10 @@ class Future(Generic[T]):
         return self._cancel_message is None and self._state == PENDING
 
     def finish(self, state: int, value: object = None) -> bool:
-        """Settle the future, once; False when it is settled already. A cancelled one stays cancelled."""
+        """Settle the future; False when it is settled already. A cancelled one stays cancelled."""
         try:
-            # Deleting is one step of the interpreter: the second one to try gets the AttributeError.
+            # Deleting is one step of the interpreter: the second one to try gets the
+            # AttributeError.
             del self._open
         except AttributeError:
             return False
@@ -427,9 +359,13 @@ class Future(Generic[T]):
                 self.release()
                 raise
 
-    def add_entry(self, entry: Entry) -> None:
-        """Have ``entry.wake()`` called when the future is done, from any thread, now if it is."""
-        self._enter(entry)
+    def add_entry(self, entry: Entry | DoneCallback) -> None:
+        """Have ``entry.wake()`` called when the future is done, from any thread; now if it is."""
+        self._entries.append(entry)
+        if self._state != PENDING:
+            # It was settled in between, perhaps before the append: whoever pops the entry, wakes
+            # it.
+            self.release()
 
     def remove_entry(self, entry: Entry | DoneCallback) -> bool:
         """Forget an entry; False when it is no longer there."""
@@ -444,54 +380,28 @@ class Future(Generic[T]):
         call = self._call
         return call is not None and call.is_current()
 
-    def _enter(self, entry: Entry | DoneCallback) -> None:
-        self._entries.append(entry)
-        if self._state != PENDING:
-            # It was settled in between, perhaps before the append: whoever pops the entry, wakes it.
-            self.release()
-
-    def _leave(self, waiter: AsyncioWaiter | TrioWaiter | ThreadWaiter, *, shield: bool) -> None:
+    def leave(
+        self, entry: Entry, *, shield: bool, message: str = "Cancelled with waiter cancellation."
+    ) -> None:
         """Stop waiting before the end: the last one to do so cancels (the class has the rule)."""
-        self.remove_entry(waiter)
+        self.remove_entry(entry)
         if not shield and not self._entries:
-            self.cancel("Cancelled with waiter cancellation.")
+            self.cancel(message)
 
     def _call_back(self, function: Callable[[Self], object]) -> None:
         if threading.current_thread() is not self.thread:
-            caller = _find_caller(self.thread)
+            caller = find_caller(self.thread)
             if caller is not None and caller.post_direct(function, self):
                 return
-            # That thread's Caller is gone: a callback is called late and elsewhere rather than never.
+            # That thread's Caller is gone: a callback is called late and elsewhere rather than
+            # never.
         try:
             function(self)
         except BaseException:
             log.exception("callback=%r future=%r failed", function, self)
 
     def _make_cancelled_error(self) -> FutureCancelledError:
-        from unstuck.cancelled import FutureCancelledError  # noqa: PLC0415  (anyio, for this only)
+        from unstuck.cancelled import FutureCancelledError  # noqa: PLC0415  (needs anyio)
 
         message = self._cancel_message
         return FutureCancelledError(message) if message else FutureCancelledError()
-
-    def _check_deadlock(self, waiting: Future[Any] | None, thread: threading.Thread | None) -> None:
-        """Follow who waits for whom from here; an error if it leads back to the waiter.
-
-        Args:
-            waiting: the call that is about to await this future.
-            thread: the thread that is about to be blocked by it.
-        """
-        seen: list[Future[Any]] = []
-        at: Future[Any] | None = self
-        while at is not None and at._state == PENDING and len(seen) < CYCLE_LIMIT:
-            seen.append(at)
-            if at is waiting or (at.is_call and at.thread is thread):
-                ring = " -> ".join(f"Caller<{future.thread.name}>" for future in seen)
-                raise DeadlockError(f"waiting for oneself is a deadlock: {ring}")
-            at = at.waits_for or (blocked.get(at.thread) if at.is_call else None)
-
-
-def _unblock(thread: threading.Thread, before: Future[Any] | None) -> None:
-    if before is None:
-        blocked.pop(thread, None)
-    else:
-        blocked[thread] = before

@@ -1,20 +1,22 @@
 """The event loops that a Caller can live in: how to wake one, start a call in it and end it.
 
-Threads: a host belongs to the thread of its loop; only `wake` and a call's `cancel` may be used from others.
+Threads: a host belongs to the thread of its loop; only `wake` and a call's `cancel` may be used
+from others.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Awaitable, Callable
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Protocol
 
-from unstuck.future import CANCELLED, Call, Future
+from unstuck.future import CANCELLED, Future
 
 if TYPE_CHECKING:
     import contextvars
+    from collections.abc import Awaitable, Callable
 
+    from unstuck.calls import Call
     from unstuck.typing import Backend
     from unstuck.waiting import Resumable
 
@@ -68,24 +70,9 @@ class Host(Protocol):
     def end_body(self) -> None:
         """Cancel the body of the Caller's ``async with``."""
 
-    async def leave(self, error: BaseException | None, deadline_s: float) -> bool:
-        """End all calls after the body has ended, with this error; True when `end_body` caused the error."""
+    async def leave(self, error: BaseException | None) -> bool:
+        """End all calls after the body has ended; True when `end_body` caused its error."""
         ...
-
-
-class SyncCall:
-    """A call that runs without awaiting: it cannot be cancelled, only interrupted."""
-
-    executing = True
-
-    def is_current(self) -> bool:
-        return False
-
-    def cancel(self, message: str) -> bool:
-        return True
-
-
-SYNC_CALL = SyncCall()
 
 
 class TimerCall:
@@ -103,7 +90,7 @@ class TimerCall:
     def is_current(self) -> bool:
         return False
 
-    def cancel(self, message: str) -> bool:
+    def cancel(self) -> bool:
         if threading.get_ident() == self._host.ident:
             self.resume()
             return True
@@ -116,13 +103,13 @@ class TimerCall:
             self._host.owner.settle(self._future, CANCELLED)
 
 
-def close(awaitable: Awaitable[Any]) -> None:
-    """Drop a coroutine that will not be awaited."""
-    if isinstance(awaitable, CoroutineType):
-        awaitable.close()
+def close(value: object) -> None:
+    """Drop a coroutine that will not be awaited; leave anything else."""
+    if isinstance(value, CoroutineType):
+        value.close()
 
 
 def without_frame(error: BaseException) -> BaseException:
-    """Drop our own frame from a traceback: it holds the future, which holds the error, and tells nobody anything."""
+    """Drop our own frame from a traceback: it holds the future, which holds the error."""
     traceback = error.__traceback__
     return error.with_traceback(traceback.tb_next) if traceback is not None else error

@@ -7,18 +7,19 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Callable
 from enum import Enum, auto
 from time import monotonic
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from unstuck.hosts import Host
     from unstuck.scheduler import Scheduler
     from unstuck.typing import Backend
 
-STOP_DEADLINE_S = 10.0
-"""How long calls that go on after their cancellation hold up the end."""
+STOP_DEADLINE_S = 15.0
+"""How long `Caller.stop` waits for the end."""
 
 
 class State(Enum):
@@ -81,7 +82,7 @@ class Lifespan:
         """Begin to run calls, in the event loop that the current task belongs to."""
         if self.state is not State.created or threading.current_thread() is not self._thread:
             raise RuntimeError(
-                f"{self.name} is {self.state.name}: `async with` is used once, in the Caller's own thread"
+                f"{self.name} is {self.state.name}: `async with` is used once, in its own thread"
             )
         host = _new_host(self._scheduler, backend)
         await host.open()
@@ -93,7 +94,7 @@ class Lifespan:
         self.close()
         host = self._scheduler.host
         try:
-            return host is not None and await host.leave(error, STOP_DEADLINE_S)
+            return host is not None and await host.leave(error)
         finally:
             self.end()
 
@@ -110,7 +111,7 @@ class Lifespan:
             self.end()
 
     def await_end(self, until_s: float) -> bool:
-        """Wait until it has stopped, and its own thread has ended; False when that takes too long."""
+        """Wait until it, and a thread of its own, has ended; False when that takes too long."""
         if threading.current_thread() is self._thread:
             return True
         if not self._gone.wait(max(0.0, until_s - monotonic())):
@@ -139,9 +140,9 @@ class Lifespan:
 def _new_host(scheduler: Scheduler, backend: Backend) -> Host:
     # Imported here: asyncio and trio cost more than everything else that a Caller imports.
     if backend == "trio":
-        from unstuck.trio_host import TrioHost  # noqa: PLC0415
+        from unstuck.trio_host import TrioHost  # noqa: PLC0415  (imports its library)
 
         return TrioHost(scheduler)
-    from unstuck.asyncio_host import AsyncioHost  # noqa: PLC0415
+    from unstuck.asyncio_host import AsyncioHost  # noqa: PLC0415  (imports its library)
 
     return AsyncioHost(scheduler)

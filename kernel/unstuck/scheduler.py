@@ -1,7 +1,8 @@
 """Run calls in the thread of a Caller: a queue that any thread fills, and the loop's thread drains.
 
-Threads: `submit` and `post` from any thread, all else in the Caller's own. A burst of calls wakes the event
-loop once. Calls start in the order of submission; a synchronous one ends before the next one starts.
+Threads: `submit` and `post` from any thread, all else in the Caller's own. A burst of calls wakes
+the event loop once. Calls start in the order of submission; a synchronous one ends before the next
+one starts.
 """
 
 from __future__ import annotations
@@ -15,12 +16,15 @@ from time import monotonic
 from types import CoroutineType, GeneratorType
 from typing import TYPE_CHECKING, Any
 
-from unstuck.future import CANCELLED, ERROR, RESULT, Future, current_future, log
-from unstuck.hosts import SYNC_CALL, Host, close, without_frame
+from unstuck.calls import SYNC_CALL
+from unstuck.future import CANCELLED, ERROR, RESULT, Future, current_future
+from unstuck.hosts import Host, close, without_frame
 from unstuck.waiting import Resumable, here
 
 if TYPE_CHECKING:
     import logging
+
+_NO_CONTEXT = contextvars.Context()
 
 SLICE_S = 0.001
 """Calls that run without awaiting leave the loop to others after this time."""
@@ -70,8 +74,12 @@ class Scheduler:
         if self.ended:
             self.reject()
 
+    def submit_direct(self, function: Callable[..., Any], *args: object) -> None:
+        """Have a function called without future and context."""
+        self.submit(None, _NO_CONTEXT, function, args, {})
+
     def post(self, entry: Resumable) -> bool:
-        """Have ``entry.resume()`` called in the Caller's thread; False when the Caller has ended."""
+        """Have ``entry.resume()`` called in the Caller's thread; False when that has ended."""
         if self.ended:
             return False
         self._entries.append(entry)
@@ -127,8 +135,8 @@ class Scheduler:
         try:
             self._awake = True
             host.wake()
-        except BaseException as error:
-            # An interrupt here must not leave a queue that believes in a wake-up that never comes.
+        except BaseException as error:  # noqa: BLE001  (an interrupt)
+            # It here must not leave a queue that believes in a wake-up that never comes.
             self._awake = False
             if not isinstance(error, RuntimeError):
                 raise
@@ -137,7 +145,8 @@ class Scheduler:
 
     def drain(self) -> None:
         """Run the calls that wait, in order, for one slice of time."""
-        # Cleared first: what is submitted from here on wakes again, also while a call runs a nested loop.
+        # Cleared first: what is submitted from here on wakes again, also while a call runs a nested
+        # loop.
         self._awake = False
         sniffio = sys.modules.get("sniffio")
         if sniffio is not None:
@@ -175,8 +184,9 @@ class Scheduler:
                     if entries and not self._awake:
                         self._wake()
                     return
-        except BaseException as error:
-            # An interrupt that was meant for a call came a moment too late, between two lines of ours.
+        except BaseException as error:  # noqa: BLE001  (an interrupt)
+            # It that was meant for a call came a moment too late, between two lines of
+            # ours.
             self._recover(entry, error)
 
     def _recover(self, entry: Entry | None, error: BaseException) -> None:
@@ -208,7 +218,7 @@ class Scheduler:
             return
         try:
             result = function(*args, **kwargs) if callable(function) else function
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001  (it belongs to the future)
             cancelled = type(error).__name__ in ("CancelledError", "Cancelled")
             self.settle(future, CANCELLED if cancelled else ERROR, without_frame(error))
             return

@@ -26,7 +26,7 @@ class ThreadPool:
         self._idle: dict[Backend, deque[Caller]] = {"asyncio": deque(), "trio": deque()}
 
     def take(self, backend: Backend) -> Caller | None:
-        """Give an idle Caller of this backend; the one that was used last is the quickest to wake."""
+        """Give an idle Caller of this backend; the one used last is the quickest to wake."""
         idle = self._idle[backend]
         while idle:
             try:

@@ -1,22 +1,24 @@
 """A Caller's life in a trio run.
 
-Threads: a host belongs to the thread of its run; only `wake` and a call's `cancel` may be used from others.
+Threads: a host belongs to the thread of its run; only `wake` and a call's `cancel` may be used from
+others.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 import trio
 
-from unstuck.future import CANCELLED, ERROR, RESULT, Call, Future
+from unstuck.future import CANCELLED, ERROR, RESULT, Future
 from unstuck.hosts import Owner, TimerCall, close, without_frame
 
 if TYPE_CHECKING:
     import contextvars
+    from collections.abc import Awaitable, Callable
 
+    from unstuck.calls import Call
     from unstuck.typing import Backend
 
 
@@ -39,7 +41,7 @@ class TrioCall:
             return False
         return trio.lowlevel.current_task() is self.task
 
-    def cancel(self, message: str) -> bool:
+    def cancel(self) -> bool:
         if threading.get_ident() == self._host.ident:
             self.resume()
             return True
@@ -78,13 +80,15 @@ class TrioHost:
         self._deferred = True
 
     def start(
-        self, future: Future[Any], awaitable: Awaitable[Any], context: contextvars.Context
+        self,
+        future: Future[Any],
+        awaitable: Awaitable[Any],
+        context: contextvars.Context,  # noqa: ARG002  (the nursery copies the current one)
     ) -> None:
         call = TrioCall(self)
         self.unstarted += 1
         self.active[future] = call
         future.begin(call)
-        # The nursery copies the current context, which is the call's.
         self._nursery.start_soon(self._run, call, future, awaitable)
 
     async def _run(self, call: TrioCall, future: Future[Any], awaitable: Awaitable[Any]) -> None:
@@ -100,7 +104,7 @@ class TrioHost:
                 except trio.Cancelled as error:
                     self.owner.settle(future, CANCELLED, error)
                     raise
-                except BaseException as error:
+                except BaseException as error:  # noqa: BLE001  (it belongs to the future)
                     self.owner.settle(future, ERROR, without_frame(error))
                 else:
                     self.owner.settle(future, RESULT, value)
@@ -140,8 +144,8 @@ class TrioHost:
         self._ending = True
         self._nursery.cancel_scope.cancel()
 
-    async def leave(self, error: BaseException | None, deadline_s: float) -> bool:
-        """End all calls after the body has ended; True when the error is but our own cancellation."""
+    async def leave(self, error: BaseException | None) -> bool:
+        """End all calls after the body has ended; True when `end_body` caused its error."""
         for future in list(self.active):
             future.cancel()
         self._nursery.cancel_scope.cancel()

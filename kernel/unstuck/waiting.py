@@ -1,8 +1,8 @@
 """Let a task or a thread wait until any other thread wakes it; no thread is used for that.
 
 Threads: a waiter is made and parked by the task or thread that waits; `wake` may be called from any
-thread, any number of times. A wake from another thread goes through the Caller of the waiter's thread
-where there is one, so that many wakes at once cost one wake-up of its event loop.
+thread, any number of times. A wake from another thread goes through the Caller of the waiter's
+thread where there is one, so that many wakes at once cost one wake-up of its event loop.
 """
 
 from __future__ import annotations
@@ -12,15 +12,13 @@ import threading
 from time import monotonic
 from typing import TYPE_CHECKING, Protocol
 
-from unstuck.typing import Backend
-
 if TYPE_CHECKING:
     import asyncio
 
-    import trio
+    from unstuck.typing import Backend
 
 INTERRUPT_SLICE_S = 0.1
-"""How long a thread sleeps in one piece: an asynchronous exception lands only between two pieces."""
+"""How long a thread sleeps in one piece: asynchronous exceptions land between two of them."""
 
 
 class Resumable(Protocol):
@@ -34,7 +32,7 @@ class Poster(Protocol):
     """The part of a Caller that waiters use."""
 
     def post(self, entry: Resumable) -> bool:
-        """Have ``entry.resume()`` called in the Caller's thread; False when the Caller has ended."""
+        """Have ``entry.resume()`` called in the Caller's thread; False when that has ended."""
         ...
 
     def hosts(self, loop: object) -> bool:
@@ -51,8 +49,8 @@ class _Here(threading.local):
 here = _Here()
 
 
-class Waiter(Protocol):
-    """One task or thread that waits."""
+class TaskWaiter(Protocol):
+    """A task that waits."""
 
     woken: bool
 
@@ -105,47 +103,6 @@ class AsyncioWaiter:
         return self.woken
 
 
-class TrioWaiter:
-    """A waiting trio task."""
-
-    __slots__ = ("_event", "_ident", "_poster", "_token", "woken")
-
-    def __init__(self) -> None:
-        import trio  # noqa: PLC0415  (only those who run trio pay for its import)
-
-        self.woken = False
-        self._event: trio.Event = trio.Event()
-        self._token: trio.lowlevel.TrioToken = trio.lowlevel.current_trio_token()
-        self._ident = threading.get_ident()
-        poster = here.poster
-        self._poster = poster if poster is not None and poster.hosts(self._token) else None
-
-    def wake(self) -> None:
-        self.woken = True
-        if threading.get_ident() == self._ident:
-            self.resume()
-        elif self._poster is None or not self._poster.post(self):
-            import trio  # noqa: PLC0415  (only those who run trio pay for its import)
-
-            try:
-                self._token.run_sync_soon(self.resume)
-            except trio.RunFinishedError:
-                return
-
-    def resume(self) -> None:
-        self._event.set()
-
-    async def park(self, timeout_s: float | None) -> bool:
-        import trio  # noqa: PLC0415  (only those who run trio pay for its import)
-
-        if timeout_s is None:
-            await self._event.wait()
-        else:
-            with trio.move_on_after(timeout_s):
-                await self._event.wait()
-        return self.woken
-
-
 class ThreadWaiter:
     """A waiting thread."""
 
@@ -187,7 +144,7 @@ def current_backend() -> Backend | None:
     return None
 
 
-def new_waiter() -> AsyncioWaiter | TrioWaiter:
+def new_waiter() -> TaskWaiter:
     """Make a waiter for the current task.
 
     Raises:
@@ -195,10 +152,12 @@ def new_waiter() -> AsyncioWaiter | TrioWaiter:
     """
     match current_backend():
         case "asyncio":
-            import asyncio  # noqa: PLC0415  (it is loaded: its loop runs)
+            import asyncio  # noqa: PLC0415  (not on the start path)
 
             return AsyncioWaiter(asyncio.get_running_loop())
         case "trio":
+            from unstuck.trio_waiting import TrioWaiter  # noqa: PLC0415  (imports trio)
+
             return TrioWaiter()
         case None:
             name = threading.current_thread().name
