@@ -47,7 +47,7 @@ BUSY = {
         "t.start()\nprint('busy')\nt.join()"
     ),
     "a child process": "import subprocess\nprint('busy')\nsubprocess.run(['sleep', '100'])",
-    "a shell command": "print('busy')\n!sleep 100",
+    "a shell command": "!echo busy; sleep 100",
     "a flood of prints": "while True: print('busy')",
     "a comprehension": "print('busy'); [x for x in iter(int, 1)]",
 }

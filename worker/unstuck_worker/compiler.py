@@ -42,8 +42,10 @@ def murmur2(data: bytes, seed: int = HASH_SEED) -> int:
     return hashed ^ (hashed >> 15)
 
 
-CELL_FOLDER = Path(tempfile.gettempdir()) / f"unstuck_{os.getpid()}"
-"""Where the cells' files would be; a debugger writes them, nobody else does."""
+
+def cell_folder() -> Path:
+    """Say where the cells' files would be; a debugger writes them, nobody else does."""
+    return Path(tempfile.gettempdir()) / f"unstuck_{os.getpid()}"
 
 
 class CellCompiler(CachingCompiler):
@@ -53,12 +55,13 @@ class CellCompiler(CachingCompiler):
         """Start without any ``__future__`` feature."""
         super().__init__()
         self._passing = threading.local()
+        self._folder = str(cell_folder())
 
     @override
     def get_code_name(self, raw_code: str, transformed_code: str, number: int) -> str:
         """Name the file of a cell after its source."""
         name = os.environ.get("IPYKERNEL_CELL_NAME")
-        return name or f"{CELL_FOLDER}{os.sep}{murmur2(raw_code.encode(errors='replace'))}.py"
+        return name or f"{self._folder}{os.sep}{murmur2(raw_code.encode(errors='replace'))}.py"
 
     @override
     def __call__(self, source: Any, filename: str, symbol: str, **options: Any) -> Any:

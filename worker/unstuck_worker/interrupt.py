@@ -7,6 +7,7 @@ thread steps is the only place where the handler raises; everything else is woke
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from threading import get_ident
 from typing import TYPE_CHECKING
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from unstuck_worker.lane import OutputLane
 
 _OUR_PACKAGE = __name__.partition(".")[0]
+_OURS = {_OUR_PACKAGE, "unstuck", "asyncio"}
 
 
 class Interrupts:
@@ -74,7 +76,7 @@ class Interrupts:
     def _deliver_late(self) -> None:
         if get_ident() == self._main_ident:
             self._lane.interrupted = False
-            self._deliver(None)
+            self._deliver(sys._getframe())
 
     def _deliver(self, frame: FrameType | None) -> None:
         aimed, self._aimed = self._aimed, set()
@@ -142,12 +144,13 @@ def _is_queue_cell(context: JobContext) -> bool:
 
 
 def _is_foreign(frame: FrameType | None) -> bool:
-    """Say whether a callback of the user's own runs in the event loop, and nothing of ours."""
+    """Say whether the event loop runs a callback of the user's own, and not a job."""
+    packages: list[str] = []
     while frame is not None:
-        module = frame.f_globals.get("__name__", "")
-        if module.partition(".")[0] == _OUR_PACKAGE:
-            return False
-        if frame.f_code.co_name == "_run" and module == "asyncio.events":
-            return True
+        package = str(frame.f_globals.get("__name__", "")).partition(".")[0]
+        if package == "asyncio" and frame.f_code.co_name == "_run":
+            # What it called comes last. A Caller's calls are the user's, too.
+            return packages[-1:] != [_OUR_PACKAGE] and not _OURS.issuperset(packages)
+        packages.append(package)
         frame = frame.f_back
     return False

@@ -15,6 +15,8 @@ _IOLBF = 0 if sys.platform == "darwin" else 1
 _libc = ctypes.CDLL(None, use_errno=True)
 _stdout_name = "__stdoutp" if sys.platform == "darwin" else "stdout"
 _fflush = _libc.fflush
+# Without giving up the GIL: it only reads a number. glibc has it, others do not.
+_pending = getattr(ctypes.PyDLL(None), "__fpending", None)
 
 
 def _c_stdout() -> ctypes.c_void_p:
@@ -44,7 +46,8 @@ def buffer_c_lines() -> None:
 
 def flush_c_streams() -> None:
     """Write out what C code printed and its stdout still holds."""
-    _fflush(_stdout)
+    if _pending is None or _pending(_stdout):
+        _fflush(_stdout)
 
 
 def show_stacks(descriptor: int) -> None:

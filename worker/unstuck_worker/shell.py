@@ -27,6 +27,7 @@ from typing_extensions import override
 from unstuck.jobcontext import get_context
 from unstuck.protocol import AskExit, StreamName
 from unstuck_worker.cell import Cell
+from unstuck_worker.cellhistory import CellHistory
 from unstuck_worker.compiler import CellCompiler
 from unstuck_worker.content import encode
 from unstuck_worker.display import (
@@ -308,6 +309,12 @@ class UnstuckShell(InteractiveShell):
         adopt_parent(parent)
 
     # --- IPython's set-up steps -------------------------------------------------------------------
+
+    @override
+    def init_history(self) -> None:
+        """Open the history of the profile."""
+        self.history_manager = CellHistory(shell=self, parent=self)
+        self.configurables.append(self.history_manager)
 
     @override
     def init_environment(self) -> None:
