@@ -33,7 +33,7 @@ def missing_parts() -> list[str]:
 
 def write_notebook(path: Path, kernel: str, sources: list[str]) -> None:
     """Write a notebook of code cells for a kernel."""
-    cells = [
+    cells: list[dict[str, Any]] = [
         {
             "cell_type": "code",
             "id": f"cell-{number}",

@@ -23,8 +23,6 @@ class NotebookPage:
         """Open the notebook and wait until its kernel is idle."""
         self._browser = browser
         browser.open(url)
-        # Without a kernel yet, the indicator says idle.
-        browser.see(f"{PANEL} .jp-KernelName:not(:text('No Kernel'))", deadline_s=LOAD_S)
         self.wait_until_idle(deadline_s=LOAD_S)
 
     # --- where things are -------------------------------------------------------------------------
@@ -46,7 +44,8 @@ class NotebookPage:
     def start(self, number: int) -> None:
         """Run a cell; its outputs are waited for by whoever wants them."""
         self._browser.click(f"{self.cell(number)} >> .jp-InputArea-prompt")
-        self._browser.press("Control+Enter")
+        # Keyboard shortcuts come alive some time after the page; its buttons are there at once.
+        self._press_button("run-cell-and-select-next")
 
     def run(self, number: int) -> str:
         """Run a cell to its end; give the text of its outputs."""
@@ -126,10 +125,9 @@ class NotebookPage:
         )
 
     def wait_until_idle(self, *, deadline_s: float = WAIT_S) -> None:
-        """Wait until the kernel's indicator says that it has nothing to do."""
-        self._browser.see(
-            f'{PANEL} .jp-Notebook-ExecutionIndicator[data-status="idle"]', deadline_s=deadline_s
-        )
+        """Wait until the status bar says that the kernel is there and has nothing to do."""
+        # The notebook's own indicator says idle also while there is no kernel to be idle.
+        self._browser.see("#jp-main-statusbar >> text=/[|] Idle/", deadline_s=deadline_s)
 
     def picture(self, path: Path, *, cell: int = 0) -> None:
         """Keep a picture of the page, with a cell at its top."""
