@@ -133,18 +133,33 @@ def fresh_kernel(start_kernel: StartKernel) -> Kernel:
     return start_kernel()
 
 
+class Shared:
+    """The kernel of a module's tests; one that a test has left busy or dead is replaced."""
+
+    def __init__(self, start: StartKernel) -> None:
+        """Start it when it is first wanted."""
+        self._start = start
+        self._kernel: Kernel | None = None
+
+    def take(self) -> Kernel:
+        """Give a kernel that waits for requests."""
+        if self._kernel is None or not self._kernel.is_idle:
+            self._kernel = self._start()
+        self._kernel.forget()
+        return self._kernel
+
+
 @pytest.fixture(scope="module")
-def module_kernel(kernel_name: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
+def shared(kernel_name: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
     """Run one kernel for a module's tests."""
-    folder = tmp_path_factory.mktemp("kernel")
-    starter = _starter(kernel_name, folder)
-    yield next(starter)()
+    starter = _starter(kernel_name, tmp_path_factory.mktemp("kernel"))
+    yield Shared(next(starter))
     next(starter, None)
 
 
 @pytest.fixture
-def kernel(module_kernel: Kernel) -> Iterator[Kernel]:
+def kernel(shared: Shared) -> Iterator[Kernel]:
     """Give the module's kernel, free of what the last test left behind."""
-    module_kernel.forget()
-    yield module_kernel
-    assert module_kernel.is_alive, f"the kernel died:\n{module_kernel.log_text}"
+    kernel = shared.take()
+    yield kernel
+    assert kernel.is_alive, f"the kernel died:\n{kernel.log_text}"
