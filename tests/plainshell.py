@@ -63,20 +63,22 @@ def plain_shell(folder: Path, **history: object) -> Generator[InteractiveShell]:
     hooks = sys.excepthook, sys.displayhook
     InteractiveShell.clear_instance()
     shell = InteractiveShell.instance(config=config, ipython_dir=str(folder))
+    untyped: Any = shell
     try:
         yield shell
     finally:
-        shell.atexit_operations()
+        untyped.atexit_operations()
         atexit.unregister(shell.atexit_operations)
         if shell.history_manager is not None:
             shell.history_manager.close()
-        shell.restore_sys_module_state()
+        untyped.restore_sys_module_state()
         InteractiveShell.clear_instance()
         sys.excepthook, sys.displayhook = hooks
 
 
 def run(shell: InteractiveShell, code: str) -> object:
     """Run a cell that must succeed; give its result."""
-    result = shell.run_cell(code, store_history=True)
+    untyped: Any = shell
+    result = untyped.run_cell(code, store_history=True)
     result.raise_error()
     return result.result

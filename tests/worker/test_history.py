@@ -32,7 +32,8 @@ def shell(tmp_path: Path) -> Iterator[InteractiveShell]:
 def lines(shell: InteractiveShell, access: str, **how: object) -> list[tuple[int, int, Any]]:
     reply = history(shell, {"hist_access_type": access, **how})
     assert reply["status"] == "ok", reply
-    return reply["history"]
+    found: list[tuple[int, int, Any]] = reply["history"]
+    return found
 
 
 def sources(found: list[tuple[int, int, Any]]) -> list[Any]:

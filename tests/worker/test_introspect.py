@@ -41,7 +41,8 @@ def shell(module_shell: InteractiveShell) -> InteractiveShell:
 def matches(shell: InteractiveShell, code: str, cursor: int | None = None) -> list[str]:
     reply = complete(shell, {"code": code, "cursor_pos": cursor})
     assert reply["status"] == "ok", reply
-    return reply["matches"]
+    found: list[str] = reply["matches"]
+    return found
 
 
 def in_thread(call: Callable[[], Content]) -> Content:

@@ -42,6 +42,7 @@ class CellMagics(Magics):
         from unstuck.caller import Caller  # noqa: PLC0415  (a Caller needs anyio: not at start-up)
 
         options = _options("thread", line)
+        future: Future[object]
         if options:
             future = Caller.get(**options).call_soon(run_body, self._owner, cell)
         else:

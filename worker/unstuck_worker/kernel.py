@@ -198,12 +198,11 @@ class UnstuckKernel:
             ValueError: the type is not allowed on this channel, or an unknown mode is named.
         """
         # The reference's NoValue is the value itself.
-        is_given = concurrency_mode is not NO_VALUE and concurrency_mode is not NoValue
-        chosen = concurrency_mode if is_given else self._concurrency_mode
+        given = concurrency_mode if isinstance(concurrency_mode, str) else None
         return runmode.get_run_mode(
             MsgType(msg_type),
             channel=SocketID(socket_id),
-            concurrency_mode=KernelConcurrencyMode(chosen),
+            concurrency_mode=KernelConcurrencyMode(given or self._concurrency_mode),
             request=_request_of(job),
             allow_hash=bool(self.settings.get("hash_directive", False)),
         )

@@ -166,7 +166,7 @@ class KernelMagics(Magics):
         payload: dict[str, Any] = {
             "source": "edit_magic",
             "filename": str(Path(found[0]).resolve()),
-            "line_number": found[1],
+            "line_number": int(found[1] or 0),
         }
         payloads: Any = self._owner.payload_manager
         payloads.write_payload(payload)
