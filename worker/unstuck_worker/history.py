@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from IPython.core.history import HistoryAccessorBase
     from IPython.core.interactiveshell import InteractiveShell
+
     from unstuck.typing import Content
 
 LOCK_DEADLINE_S = 8.0

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from IPython.core.completer import Completion
     from IPython.core.interactiveshell import InteractiveShell
+
     from unstuck.typing import Content
 
 TURN_DEADLINE_S = 8.0
