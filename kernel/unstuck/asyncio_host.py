@@ -62,12 +62,15 @@ class AsyncioCall:
         if self.started:
             self.task.cancel()
 
-    def ended(self, _task: asyncio.Task[None]) -> None:
+    def ended(self, task: asyncio.Task[None]) -> None:
         self._host.active.pop(self.future, None)
         if not self.started:
             # Somebody cancelled all tasks of the loop in the moment before the first step.
             self._host.unstarted -= 1
-            self._host.owner.settle(self.future, CANCELLED)
+        if not self.future.done():
+            # Or an interrupt came between the end of the call and its settlement.
+            error = None if task.cancelled() else task.exception()
+            self._host.owner.settle(self.future, CANCELLED if error is None else ERROR, error)
 
 
 class AsyncioHost:

@@ -140,13 +140,14 @@ class Future(Generic[T]):
                     check_deadlock(self, waiting)
                 self.add_entry(waiter)
                 await waiter.park(timeout_s)
+                late = self._state == PENDING
             finally:
                 if waiting is not None:
                     waiting.waits_for = None
                 if self._state == PENDING:
                     self.leave(waiter, shield=shield)
-            if self._state == PENDING:
-                raise TimeoutError(f"{self!r} was not done within {timeout_s} s")
+            if late:
+                raise TimeoutError(f"Future<{self.thread.name}> was not done within {timeout_s} s")
         return self.result() if result else None
 
     @overload
@@ -182,11 +183,12 @@ class Future(Generic[T]):
                 with blocking(here, self):
                     self.add_entry(waiter)
                     waiter.park_sync(timeout_s)
+                late = self._state == PENDING
             finally:
                 if self._state == PENDING:
                     self.leave(waiter, shield=shield)
-            if self._state == PENDING:
-                raise TimeoutError(f"{self!r} was not done within {timeout_s} s")
+            if late:
+                raise TimeoutError(f"Future<{self.thread.name}> was not done within {timeout_s} s")
         return self.result() if result else None
 
     def set_result(self, value: T) -> None:
@@ -254,7 +256,10 @@ class Future(Generic[T]):
     def exception(self) -> BaseException | None:
         """Give the error that was set, or None; raises what `result` raises besides that."""
         if self.cancelled():
-            raise self._make_cancelled_error() from self._value
+            cause = self._value
+            raise self._make_cancelled_error() from (
+                cause if isinstance(cause, BaseException) else None
+            )
         if self._state == PENDING:
             raise InvalidStateError(f"{self!r} is not done")
         return self._value if self._state == ERROR else None

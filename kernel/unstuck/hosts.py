@@ -110,6 +110,6 @@ def close(value: object) -> None:
 
 
 def without_frame(error: BaseException) -> BaseException:
-    """Drop our own frame from a traceback: it holds the future, which holds the error."""
+    """Drop our own frame from a traceback, which then begins in the user's code."""
     traceback = error.__traceback__
     return error.with_traceback(traceback.tb_next) if traceback is not None else error

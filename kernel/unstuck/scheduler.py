@@ -135,8 +135,8 @@ class Scheduler:
         try:
             self._awake = True
             host.wake()
-        except BaseException as error:  # noqa: BLE001  (an interrupt)
-            # It here must not leave a queue that believes in a wake-up that never comes.
+        except BaseException as error:
+            # An interrupt here must not leave a queue that believes in a wake-up that never comes.
             self._awake = False
             if not isinstance(error, RuntimeError):
                 raise
@@ -145,8 +145,7 @@ class Scheduler:
 
     def drain(self) -> None:
         """Run the calls that wait, in order, for one slice of time."""
-        # Cleared first: what is submitted from here on wakes again, also while a call runs a nested
-        # loop.
+        # Cleared first: what comes from here on wakes again, also while a call runs a nested loop.
         self._awake = False
         sniffio = sys.modules.get("sniffio")
         if sniffio is not None:
@@ -184,9 +183,8 @@ class Scheduler:
                     if entries and not self._awake:
                         self._wake()
                     return
-        except BaseException as error:  # noqa: BLE001  (an interrupt)
-            # It that was meant for a call came a moment too late, between two lines of
-            # ours.
+        except BaseException as error:  # noqa: BLE001  (it must not reach the loop)
+            # An interrupt was meant for a call, but came too late, between two lines of ours.
             self._recover(entry, error)
 
     def _recover(self, entry: Entry | None, error: BaseException) -> None:
