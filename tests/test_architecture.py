@@ -267,28 +267,24 @@ def test_a_module_says_what_it_is_for(module: str) -> None:
 # --- what the documentation names -----------------------------------------------------------------
 
 
-def named_in_documentation() -> tuple[set[Path], list[str]]:
-    """Read docs/architecture.md: the files of ours that it names, and names of no file.
+def named_in(text: str) -> tuple[set[Path], list[str]]:
+    """Find the files of ours that a text names, and what it names that is no file.
 
     A bare ``name.py`` lies in the folder named last before it, or is the only one of its name.
     """
     named: set[Path] = set()
     unknown: list[str] = []
+    tests = [*(ROOT / "tests").rglob("*.py")]
+    folders = {path.parent for path in [*ALL.values(), *tests]}
     folder = ROOT
-    folders = {path.parent for path in ALL.values()} | {ROOT / "tests"}
-    text = ARCHITECTURE.read_text(encoding="utf-8")
     for match in re.finditer(r"(?P<file>[\w./]*\w\.py)\b|(?P<folder>[\w.]+(?:/[\w.]+)*)/", text):
         if match["folder"]:
-            fitting = [path for path in folders if path.as_posix().endswith("/" + match["folder"])]
+            fitting = [path for path in folders if f"{path}".endswith(f"/{match['folder']}")]
             folder = fitting[0] if len(fitting) == 1 else folder
             continue
-        candidates = [
-            path
-            for path in [*ALL.values(), *(ROOT / "tests").rglob("*.py")]
-            if path.as_posix().endswith("/" + match["file"])
-        ]
-        here = [path for path in candidates if path == folder / match["file"]]
-        chosen = here or candidates
+        ending = f"/{match['file']}"
+        fitting = [path for path in [*ALL.values(), *tests] if f"{path}".endswith(ending)]
+        chosen = [path for path in fitting if path == folder / match["file"]] or fitting
         if len(chosen) == 1:
             named.add(chosen[0])
         else:
@@ -296,14 +292,29 @@ def named_in_documentation() -> tuple[set[Path], list[str]]:
     return named, unknown
 
 
+def test_the_reader_of_the_documentation_finds_files_by_their_folder() -> None:
+    named, unknown = named_in(
+        "`broker/unstuck_broker/`: `lane.py`, `wire.py`, then unstuck_worker/lane.py and caller.py;"
+        " `worker/unstuck_worker/` has `stdin.py` and `no_such.py`."
+    )
+    assert {path.relative_to(ROOT).as_posix() for path in named} == {
+        "broker/unstuck_broker/lane.py",
+        "broker/unstuck_broker/wire.py",
+        "worker/unstuck_worker/lane.py",
+        "kernel/unstuck/caller.py",
+        "worker/unstuck_worker/stdin.py",
+    }
+    assert unknown == ["no_such.py"]
+
+
 @pytest.mark.skipif(not ARCHITECTURE.exists(), reason="docs/architecture.md is not written yet")
 def test_every_file_that_the_documentation_names_exists() -> None:
-    _, unknown = named_in_documentation()
+    _, unknown = named_in(ARCHITECTURE.read_text(encoding="utf-8"))
     assert unknown == []
 
 
 @pytest.mark.skipif(not ARCHITECTURE.exists(), reason="docs/architecture.md is not written yet")
 def test_the_documentation_names_every_module() -> None:
-    named, _ = named_in_documentation()
-    modules = {path for path in ALL.values() if path.name != "__init__.py"}
-    assert sorted(path.relative_to(ROOT).as_posix() for path in modules - named) == []
+    named, _ = named_in(ARCHITECTURE.read_text(encoding="utf-8"))
+    expected = {path for path in ALL.values() if path.name != "__init__.py"}
+    assert sorted(path.relative_to(ROOT).as_posix() for path in expected - named) == []
