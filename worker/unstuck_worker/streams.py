@@ -168,4 +168,10 @@ class OutStream(io.TextIOBase):
 
 def adopt_parent(parent: Mapping[str, Any]) -> None:
     """Let the running code's output appear under ``parent``, a message or a header."""
-    current_job.set(JobContext.under(parent))
+    running = get_context()
+    adopted = JobContext.under(parent)
+    if running is not None:
+        if running.message["header"].get("msg_id") == adopted.message["header"].get("msg_id"):
+            return  # ipywidgets' Output asks for the parent that it already has.
+        adopted.cell = running.cell
+    current_job.set(adopted)
