@@ -8,7 +8,6 @@ from enum import Enum
 from msgspec import Struct
 
 from unstuck.protocol import ToWorker
-from unstuck.typing import SocketID
 from unstuck_broker.wire import Request
 
 
@@ -118,6 +117,3 @@ Action = (
     | Exit
     | Log
 )
-
-CHANNELS_READ = (SocketID.control, SocketID.stdin, SocketID.shell)
-"""In this order, so that control goes first."""

@@ -21,7 +21,6 @@ from unstuck.protocol import Finished, Outcome, Pong
 from unstuck.typing import SocketID
 from unstuck_broker import replies
 from unstuck_broker.actions import (
-    CHANNELS_READ,
     Action,
     AskClient,
     Exit,
@@ -91,6 +90,7 @@ class App:
         self._deciding = False
         self._usage = Usage()
         self._timer: asyncio.TimerHandle | None = None
+        self._touched: set[SocketID] = set()
         self._exit: Exit | None = None
 
     async def serve(self) -> None:
@@ -107,9 +107,9 @@ class App:
         for number in (signal.SIGTERM, signal.SIGHUP):
             loop.add_signal_handler(number, self._emit, Terminated())
         for channel in SocketID:
-            loop.add_reader(self._sockets.fileno(channel), self._poll)
+            loop.add_reader(self._sockets.fileno(channel), self._read, channel)
+            self._touch(channel)
         try:
-            loop.call_soon(self._poll)
             await self._ended.wait()
             await self._leave()
         finally:
@@ -119,33 +119,42 @@ class App:
 
     # --- clients ----------------------------------------------------------------------------------
 
-    def _poll(self) -> None:
-        """Take what clients sent, control first; a zmq descriptor tells of a change only once."""
-        again = False
-        sockets = self._sockets
-        if sockets.pending(SocketID.heartbeat):
-            sockets.echo_heartbeat()
-        while (subscription := sockets.receive_subscription()) is not None:
+    def _read(self, channel: SocketID) -> None:
+        """Take what clients sent on a channel; its descriptor tells of a change only once."""
+        match channel:
+            case SocketID.heartbeat:
+                self._sockets.echo_heartbeat()
+            case SocketID.iopub:
+                self._read_subscriptions()
+            case _:
+                self._read_requests(channel)
+
+    def _read_requests(self, channel: SocketID) -> None:
+        for _ in range(_MESSAGES_AT_ONCE):
+            if channel is SocketID.shell and self._backlog_full():
+                return  # `_finishing` comes back to it.
+            frames = self._sockets.receive(channel)
+            if frames is None:
+                return
+            self._take(channel, frames)
+        self._loop.call_soon(self._read, channel)
+
+    def _read_subscriptions(self) -> None:
+        while (subscription := self._sockets.receive_subscription()) is not None:
             if subscription[:1] == b"\x01":
                 self._emit(Subscribed(subscription[1:]))
-        for channel in CHANNELS_READ:
-            for _ in range(_MESSAGES_AT_ONCE):
-                if channel is SocketID.shell and self._backlog_full():
-                    break
-                frames = sockets.receive(channel)
-                if frames is None:
-                    break
-                self._take(channel, frames)
-            else:
-                again = True
         self._publisher.retry()
-        if again or self._missed():
-            self._loop.call_soon(self._poll)
 
-    def _missed(self) -> bool:
-        """Tell whether something came while we sent: the descriptor will not say so again."""
-        channels = [c for c in SocketID if c is not SocketID.shell or not self._backlog_full()]
-        return any(self._sockets.pending(channel) for channel in channels)
+    def _read_touched(self) -> None:
+        """Look at the channels on which we sent: what came meanwhile was told to nobody."""
+        touched, self._touched = self._touched, set()
+        for channel in touched:
+            self._read(channel)
+
+    def _touch(self, channel: SocketID) -> None:
+        if not self._touched:
+            self._loop.call_soon(self._read_touched)
+        self._touched.add(channel)
 
     def _take(self, channel: SocketID, frames: list[bytes]) -> None:
         try:
@@ -194,7 +203,12 @@ class App:
                     pass
         elif isinstance(event, WorkerExited):
             self._watch.new_worker()
-        for action in self._core.decide(event, time.monotonic()):
+        actions = self._core.decide(event, time.monotonic())
+        # The worker first: it runs the next cell while we sign and send the answer to the last.
+        for action in actions:
+            if isinstance(action, SendToWorker):
+                self._supervisor.send(action.lane, action.message)
+        for action in actions:
             self._do(action)
 
     def _finishing(self, message: Finished) -> None:
@@ -203,18 +217,16 @@ class App:
             waiting, self._events = self._events, deque()
             self._read_shell()
             for event in self._events:
-                for action in self._core.decide(event, time.monotonic()):
-                    self._do(action)
+                self._decide(event)
             self._events = waiting
-        # A message may wait whose descriptor fired while we were busy with sending.
-        self._loop.call_soon(self._poll)
+        self._touch(SocketID.shell)  # There is room in the backlog again.
 
     def _do(self, action: Action) -> None:
         """Carry out one action."""
         supervisor = self._supervisor
         match action:
-            case SendToWorker(lane, message):
-                supervisor.send(lane, message)
+            case SendToWorker():
+                pass  # `_decide` has sent it.
             case PublishToClients():
                 self._publish(action)
             case ReplyToClient():
@@ -267,6 +279,7 @@ class App:
             buffers=action.buffers,
         )
         self._publisher.publish(frames)
+        self._touch(SocketID.iopub)
 
     def _send(
         self,
@@ -287,6 +300,7 @@ class App:
             metadata=metadata,
             buffers=buffers,
         )
+        self._touch(channel)
         if not self._sockets.send(channel, frames):
             self._log(
                 f"dropped channel={channel} msg_type={msg_type} why='the client does not read'"

@@ -16,9 +16,10 @@ import stat
 import time
 from collections import deque
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import zmq
+from zmq.backend import Socket as ZmqSocket  # Without the Python layer over each call.
 
 from unstuck.errors import ConfigError
 from unstuck.typing import SocketID
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
     from unstuck_broker.connection import Connection
 
-    ZmqSocket = zmq.Socket[bytes]
 
 MAX_FRAME_BYTES = 1 << 30
 """zmq drops the connection of a client that sends a larger frame."""
@@ -40,6 +40,13 @@ ZERO_COPY_BYTES = 1 << 16
 """From this size on zmq sends a frame from our memory, which then counts as in flight."""
 BIND_RETRY_S = 0.1
 """The kernel that had a port before may be in its last milliseconds."""
+
+# Plain numbers: zmq's own are enums, whose operators cost more than the call that they are for.
+_POLLIN = int(zmq.POLLIN)
+_EVENTS = int(zmq.EVENTS)
+_RCVMORE = int(zmq.RCVMORE)
+_NOBLOCK = int(zmq.NOBLOCK)
+_MORE = int(zmq.NOBLOCK | zmq.SNDMORE)
 
 _BIND_ORDER = (
     SocketID.iopub,  # First, so that a client's subscription is there before its first reply.
@@ -55,7 +62,7 @@ _HEARTBEATS_AT_ONCE = 100
 class Sockets:
     """The bound sockets of one kernel."""
 
-    def __init__(self, context: zmq.Context[ZmqSocket], connection: Connection) -> None:
+    def __init__(self, context: zmq.Context[Any], connection: Connection) -> None:
         """Take a context whose sockets are made here; `bind` is the way to get one."""
         self.connection = connection
         """With the ports that were chosen."""
@@ -102,7 +109,7 @@ class Sockets:
     def _make(self, channel: SocketID, max_frame_bytes: int) -> ZmqSocket:
         """Make the socket of a channel, ready to be bound."""
         iopub = channel is SocketID.iopub
-        made = self._context.socket(zmq.XPUB if iopub else zmq.ROUTER)
+        made = ZmqSocket(self._context, zmq.XPUB if iopub else zmq.ROUTER)
         self._sockets[channel] = made
         made.set(zmq.MAXMSGSIZE, max_frame_bytes)
         if ":" in self.connection.ip:
@@ -128,18 +135,17 @@ class Sockets:
 
     def pending(self, channel: SocketID) -> bool:
         """Say whether a message waits to be received; it also re-arms the descriptor."""
-        return bool(int(self._sockets[channel].get(zmq.EVENTS)) & zmq.POLLIN)
+        return bool(int(self._sockets[channel].get(_EVENTS)) & _POLLIN)
 
     def receive(self, channel: SocketID) -> list[bytes] | None:
         """Take one whole multipart message, or None when there is none."""
         receiver = self._sockets[channel]
-        try:
-            frames = [receiver.recv(zmq.NOBLOCK)]
-        except zmq.Again:
+        if not int(receiver.get(_EVENTS)) & _POLLIN:  # An empty receive raises, which costs more.
             return None
+        frames: list[bytes] = [receiver.recv(_NOBLOCK)]
         # zmq gives a message to us only when its last frame is there.
-        while receiver.get(zmq.RCVMORE):
-            frames.append(receiver.recv(zmq.NOBLOCK))
+        while receiver.get(_RCVMORE):
+            frames.append(receiver.recv(_NOBLOCK))
         return frames
 
     def receive_subscription(self) -> bytes | None:
@@ -160,12 +166,13 @@ class Sockets:
         sender = self._sockets[channel]
         last = len(frames) - 1
         for at, frame in enumerate(frames):
-            flags = zmq.NOBLOCK | zmq.SNDMORE if at < last else zmq.NOBLOCK
+            flags = _MORE if at < last else _NOBLOCK
             try:
                 if len(frame) < ZERO_COPY_BYTES:
                     sender.send(frame, flags)
                 else:
-                    self._track(sender.send(frame, flags, copy=False, track=True), len(frame))
+                    tracker = sender.send(frame, flags, copy=False, track=True)
+                    self._track(tracker, len(frame))
             except zmq.Again:
                 # zmq makes room for a message as a whole: it refuses the first frame or none.
                 assert at == 0

@@ -1,10 +1,13 @@
-"""``python -P -m unstuck_worker MAIN THREAD OUTPUT SYNC BROKER_PID [STACK]``: run cells for a broker.
+"""Run cells: ``python -P -m unstuck_worker MAIN THREAD OUTPUT SYNC BROKER_PID [STACK [TEMPLATE]]``.
 
-The arguments are descriptors of the lanes, of the page shared with the broker (-1: none) and of the pipe for stacks.
+The arguments are descriptors: of the lanes, of the page shared with the broker (-1: none), of the
+pipe for stacks, and of the socket on which a template of this process gets its orders.
 """
 
 from __future__ import annotations
 
+import gc
+import importlib
 import signal
 import socket
 import sys
@@ -16,26 +19,35 @@ from unstuck.protocol import Failed, Start, ToWorker
 from unstuck_worker import process
 from unstuck_worker.lane import OutputLane
 from unstuck_worker.pipes import Pipes, SyncPage
+from unstuck_worker.template import leave_template
 
 READ_BYTES = 1 << 18
+_NEEDED = ("unstuck_worker.app", "unstuck.caller")
 
 
 def main(arguments: list[int]) -> None:
     """Run the worker until its broker stops it or is gone."""
-    main_lane, thread_lane, output_lane, sync_page, broker, *stack = arguments
+    main_lane, thread_lane, output_lane, sync_page, broker, *more = arguments
     # An interrupt during the start has nothing to interrupt.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    gc.disable()  # Until all is imported: a collection finds nothing there.
+    problem = _import_all()
+    if len(more) == 2 and problem is None:
+        leave_template(more[1], broker)
+    gc.freeze()
+    gc.enable()
     process.die_with_parent(broker)
     process.buffer_c_lines()
-    process.show_stacks(stack[0] if stack else 2)
+    process.show_stacks(more[0] if more else 2)
     sockets = [socket.socket(fileno=lane) for lane in (main_lane, thread_lane, output_lane)]
     for sock in sockets:
         sock.set_inheritable(False)
     lane = OutputLane(sockets[2], Pipes(SyncPage(sync_page)))
     decoder: Decoder[ToWorker] = Decoder(ToWorker)
     try:
-        # Imported here, so that a broken IPython is told to the broker; and before the wait for Start.
-        from unstuck_worker.app import App  # noqa: PLC0415
+        if problem is not None:
+            raise problem
+        from unstuck_worker.app import App  # noqa: PLC0415 - it was imported, or has failed to be
 
         start, early = _read_start(sockets[0], decoder)
         app = App(start, lane, sockets[0], sockets[1])
@@ -43,6 +55,16 @@ def main(arguments: list[int]) -> None:
         lane.send(Failed(f"{type(error).__name__}: {error}", traceback.format_exc()))
         sys.exit(1)
     app.run(decoder, early)
+
+
+def _import_all() -> Exception | None:
+    """Load everything that a cell needs; give what stops it, a broken IPython for one."""
+    try:
+        for name in _NEEDED:
+            importlib.import_module(name)
+    except Exception as error:  # noqa: BLE001 - whatever it is, the broker is told
+        return error
+    return None
 
 
 def _read_start(sock: socket.socket, decoder: Decoder[ToWorker]) -> tuple[Start, list[ToWorker]]:

@@ -21,6 +21,7 @@ from unstuck.errors import WireError
 from unstuck.jobcontext import JobContext, set_kernel
 from unstuck.protocol import Ready, Run, Start, StreamName, ToWorker
 from unstuck.typing import MsgType, RunMode
+from unstuck_worker import pdbhook
 from unstuck_worker.child import protect_children
 from unstuck_worker.context import carry_job_into_threads
 from unstuck_worker.interrupt import Interrupts
@@ -79,6 +80,7 @@ class App:
             stop=self.stop,
         )
         carry_job_into_threads()
+        pdbhook.install()
         protect_children(lane, flood, self._streams, self._runner, [main_sock, thread_sock])
         self._profile.start(self.shell)
 

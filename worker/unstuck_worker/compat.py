@@ -9,17 +9,15 @@ from __future__ import annotations
 import importlib
 import sys
 from functools import partial
-from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from typing import TYPE_CHECKING, Any, NamedTuple
-
-from typing_extensions import override
 
 from unstuck.jobcontext import get_kernel
 from unstuck_worker import comms
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from importlib.abc import Loader
     from types import ModuleType
 
 ROOT = "async_kernel"
@@ -80,10 +78,9 @@ PROTOCOL_INFO = {
 }
 
 
-class AsyncKernelFinder(MetaPathFinder, Loader):
+class AsyncKernelFinder:
     """Find ``async_kernel`` and its modules here, behind all finders: an installed one wins."""
 
-    @override
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
@@ -96,7 +93,9 @@ class AsyncKernelFinder(MetaPathFinder, Loader):
             return None
         return ModuleSpec(fullname, self, is_package=fullname == ROOT)
 
-    @override
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        """Leave it to the import system."""
+
     def exec_module(self, module: ModuleType) -> None:
         """Let the module look up its names when they are asked for."""
         facade = _FACADES[module.__name__]
@@ -126,14 +125,13 @@ def _loader_of(module: ModuleType | None) -> object:
     return getattr(getattr(module, "__spec__", None), "loader", None)
 
 
-class IpykernelFinder(MetaPathFinder, Loader):
+class IpykernelFinder:
     """Patch modules of ipykernel right after their import."""
 
     def __init__(self, inner: Loader | None = None) -> None:
         """Find modules, or load one with its own loader ``inner``."""
         self._inner = inner
 
-    @override
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
@@ -147,12 +145,10 @@ class IpykernelFinder(MetaPathFinder, Loader):
                 return spec
         return None
 
-    @override
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
         """Leave it to the module's own loader."""
         return self._inner.create_module(spec) if self._inner else None
 
-    @override
     def exec_module(self, module: ModuleType) -> None:
         """Run the module with its own loader, then patch it."""
         if self._inner is None or module.__spec__ is None:

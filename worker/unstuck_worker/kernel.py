@@ -17,11 +17,12 @@ from unstuck import __version__, kernel_protocol_version, runmode
 from unstuck.jobcontext import get_context
 from unstuck.protocol import SetConcurrencyMode
 from unstuck.typing import NO_VALUE, KernelConcurrencyMode, MsgType, NoValue, RunMode, SocketID
-from unstuck_worker import comms, history, introspect
+from unstuck_worker import comms
 from unstuck_worker.session import Channel, KernelSession
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
+    from types import ModuleType
 
     from IPython.core.interactiveshell import InteractiveShell
 
@@ -300,21 +301,23 @@ class UnstuckKernel:
 
     def do_complete(self, code: str, cursor_pos: int | None = None) -> Content:
         """Complete ``code`` at the cursor."""
-        return introspect.complete(self.shell, {"code": code, "cursor_pos": cursor_pos})
+        return _introspect().complete(self.shell, {"code": code, "cursor_pos": cursor_pos})
 
     def do_inspect(
         self, code: str, cursor_pos: int, detail_level: int = 0, omit_sections: Iterable[str] = ()
     ) -> Content:
         """Describe the object at the cursor."""
         asked = {"code": code, "cursor_pos": cursor_pos, "detail_level": detail_level}
-        return introspect.inspect(self.shell, {**asked, "omit_sections": list(omit_sections)})
+        return _introspect().inspect(self.shell, {**asked, "omit_sections": list(omit_sections)})
 
     def do_is_complete(self, code: str) -> Content:
         """Say whether ``code`` can run as it is."""
-        return introspect.is_complete(self.shell, {"code": code})
+        return _introspect().is_complete(self.shell, {"code": code})
 
     def do_history(self, hist_access_type: str, output: bool, raw: bool, **how: Any) -> Content:  # noqa: ANN401
         """Look up the cells' history."""
+        from unstuck_worker import history  # noqa: PLC0415  (see _introspect)
+
         asked = {"hist_access_type": hist_access_type, "output": output, "raw": raw}
         return history.history(self.shell, asked | how)
 
@@ -327,6 +330,13 @@ class UnstuckKernel:
 
     def post_handler_hook(self) -> None:
         """Do nothing; ipykernel takes back its signal handler."""
+
+
+def _introspect() -> ModuleType:
+    """Load the completer's module: a start must not wait for what few cells need."""
+    from unstuck_worker import introspect  # noqa: PLC0415
+
+    return introspect
 
 
 def _request_of(job: Job | None) -> runmode.RunModeRequest | None:

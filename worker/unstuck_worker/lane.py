@@ -91,6 +91,11 @@ class OutputLane:
 
         self._write(build)
 
+    def renew_pipes(self, context: JobContext) -> None:
+        """Leave descriptors 1 and 2 as they are to the processes of a job, and take new ones."""
+        self._pipes.settle()
+        self._pipes.renew(self, context)
+
     def send_with(self, message: ToBroker, descriptors: list[int]) -> None:
         """Write a message with file descriptors beside its first byte."""
         data = b"".join(encode(message))

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from IPython.core import page
 from IPython.core.error import UsageError
 from IPython.core.magic import Magics, line_magic, magics_class
-from IPython.core.magics.code import CodeMagics, MacroToEdit
 from IPython.display import display
 from IPython.utils import openpy
 
@@ -153,6 +152,8 @@ class KernelMagics(Magics):
         Usage: ``%edit [-n LINE] [-p] [-r] [FILE | OBJECT | LINES]``. Without arguments a temporary
         file is opened. What you change there does not run by itself.
         """
+        from IPython.core.magics.code import CodeMagics, MacroToEdit  # noqa: PLC0415  (rarely used)
+
         options, arguments = self.parse_options(line, "prn:")
         try:
             # IPython has no public way to find what %edit means.

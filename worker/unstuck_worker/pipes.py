@@ -11,8 +11,14 @@ import struct
 import time
 from fcntl import ioctl
 from termios import FIONREAD
+from typing import TYPE_CHECKING
 
+from unstuck.protocol import NewPipes
 from unstuck_worker.process import flush_c_streams
+
+if TYPE_CHECKING:
+    from unstuck.jobcontext import JobContext
+    from unstuck_worker.lane import OutputLane
 
 SETTLE_DEADLINE_S = 0.05
 """How long our text waits for a child's text before it."""
@@ -42,6 +48,7 @@ class Pipes:
         """Watch descriptors 1 and 2, and the broker's ``page``."""
         self._page = page
         self._retry_s = 0.0
+        self._ours = self._nodes()
 
     def settle(self) -> None:
         """Wait, for a short and bounded time, until the broker has sent on what the pipes hold."""
@@ -57,6 +64,28 @@ class Pipes:
                 self._retry_s = end + SETTLE_PAUSE_S
                 return
             time.sleep(SETTLE_POLL_S)
+
+    def renew(self, lane: OutputLane, context: JobContext) -> None:
+        """Leave the pipes to the processes that a job has started, and write to others from here on."""
+        if self._nodes() != self._ours:
+            return  # The user has redirected a descriptor.
+        ends = [os.pipe(), os.pipe()]
+        for descriptor, (_, end) in zip((1, 2), ends, strict=True):
+            os.dup2(end, descriptor)
+            os.close(end)
+        self._ours = self._nodes()
+        lane.send_with(NewPipes(context.job, context.header), [end for end, _ in ends])
+        for end, _ in ends:
+            os.close(end)
+
+    @staticmethod
+    def _nodes() -> list[tuple[int, int]]:
+        """Tell the files behind descriptors 1 and 2 from others."""
+        try:
+            stats = [os.fstat(descriptor) for descriptor in (1, 2)]
+        except OSError:
+            return []
+        return [(stat.st_dev, stat.st_ino) for stat in stats]
 
     def _is_pending(self) -> bool:
         # First the pipes, then the page: the broker marks the page before it reads.

@@ -18,6 +18,7 @@ from unstuck.typing import MsgType
 from unstuck_worker.content import encode_user
 from unstuck_worker.execute import Execution, describe_error
 from unstuck_worker.job import Reply, Steps
+from unstuck_worker.spawns import Spawns
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,6 +44,8 @@ class Runner:
         """Run jobs in ``shell``; their ends go to ``lane``."""
         self.shell = shell
         self.interrupts = interrupts
+        self._spawns = Spawns()
+        self._spawns.watch()
         self.is_child = False
         """This is a forked process: a job's end is the end of the process."""
         self._lane = lane
@@ -90,6 +93,8 @@ class Runner:
         )
         while not context.finished:
             try:
+                if self._spawns.take():
+                    self._lane.renew_pipes(context)
                 self._lane.finish(context, message)
             except BaseException:
                 log.exception("event=finish job=%d", context.job)

@@ -37,6 +37,7 @@ from unstuck_worker.display import (
     Outlet,
 )
 from unstuck_worker.execute import text_of
+from unstuck_worker.plaincode import PlainCode
 from unstuck_worker.streams import adopt_parent
 from unstuck_worker.tags import error_message
 
@@ -116,6 +117,7 @@ class UnstuckShell(InteractiveShell):
         self._counter_lock = threading.Lock()
         self._own_cell: Cell | None = None
         super().__init__(**options)
+        self._plain_code = PlainCode(self)
         # Libraries ask for this section to tell a notebook from a terminal (tqdm does).
         if "IPKernelApp" not in self.config:
             self.config.IPKernelApp.unstuck = True
@@ -206,6 +208,8 @@ class UnstuckShell(InteractiveShell):
 
     def transform(self, code: str) -> tuple[str, Any]:
         """Transform IPython's syntax: (code, None), or (the code as it was, what was raised)."""
+        if self._plain_code.is_plain(code):
+            return (code if code.endswith("\n") else f"{code}\n"), None
         try:
             return self.transform_cell(code), None
         except Exception:  # noqa: BLE001  (a user's transformer; shown as the cell's error)

@@ -1,7 +1,7 @@
-"""The template: a copy of this process from before any user code, which forks new workers on request.
+"""The template: a copy of this process from before any user code, which forks new workers.
 
-Threads: one. Whoever forks here has imported the interpreter and nothing else has happened, so that a
-fork is a whole process. The copies are forked twice: their parent is the broker, which reaps orphans.
+Threads: one. Whoever forks here has imported the interpreter and nothing else has happened, so that
+a fork is a whole process. Copies are forked twice: their parent is the broker, which reaps orphans.
 """
 
 from __future__ import annotations
@@ -32,9 +32,7 @@ def leave_template(template_fd: int, broker: int) -> None:
         template_fd: the socket on which the broker asks for workers.
         broker: the broker's process id.
     """
-    # Its objects never move again: a collection in one copy must not unshare the pages of all.
-    gc.collect()
-    gc.freeze()
+    gc.freeze()  # A collection in one copy must not unshare the pages of all.
     if _fork_orphan():
         os.close(template_fd)
         return
@@ -56,7 +54,7 @@ def leave_template(template_fd: int, broker: int) -> None:
 
 
 def _fork_orphan() -> bool:
-    """Fork twice; True in the original, False in the grandchild, whose parent is not this process."""
+    """Fork twice; True in the original, False in the grandchild, who is soon an orphan."""
     child = os.fork()
     if child:
         os.waitpid(child, 0)
