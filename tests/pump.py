@@ -1,0 +1,388 @@
+"""The core and a fake worker in memory: events are fed in, orders are carried out, time is a number.
+
+`Pump.feed` gives the actions of one event, to be compared whole. What a real worker or supervisor would
+answer to an order waits in ``Pump.due`` until the test lets it happen.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from unstuck.config import Config
+from unstuck.protocol import (
+    Finished,
+    InputReply,
+    InputRequest,
+    Interrupt,
+    Outcome,
+    Publish,
+    Ready,
+    Run,
+    Stream,
+    StreamName,
+    ToBroker,
+)
+from unstuck.typing import BrokerMsgType, MsgType, SocketID
+from unstuck_broker import replies
+from unstuck_broker.actions import (
+    Action,
+    AskClient,
+    Exit,
+    KillWorker,
+    Lane,
+    Log,
+    MeasureUsage,
+    PublishToClients,
+    ReplyToClient,
+    SendToWorker,
+    SignalWorker,
+    SpawnWorker,
+    StopWorker,
+    TakeStack,
+)
+from unstuck_broker.core import Core, KernelFacts
+from unstuck_broker.events import (
+    Event,
+    FromWorker,
+    Measured,
+    Received,
+    StackTaken,
+    Subscribed,
+    Ticked,
+    WorkerExited,
+)
+from unstuck_broker.wire import Header, Request
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+FACTS = KernelFacts("kernel-session", "/run/kernel.json", {"shell_port": 1, "control_port": 2})
+READY = Ready(pid=4711, banner="hello", ipython_version="9.18")
+_KINDS = {str(kind): kind for kind in (*MsgType, *BrokerMsgType)}
+RUNNING_STATES = ("starting", "ready")
+
+
+def make_request(
+    msg_type: str = "execute_request",
+    msg_id: str = "m1",
+    *,
+    channel: SocketID = SocketID.shell,
+    client: str = "client",
+    content: dict[str, Any] | bytes | None = None,
+    metadata: dict[str, Any] | None = None,
+    subshell: str | None = None,
+    run_mode: Any = None,  # noqa: ANN401 - a client may write anything
+    parent: dict[str, Any] | None = None,
+) -> Request:
+    """Make a verified request as `unstuck_broker.wire` gives it."""
+    if content is None:
+        content = {"code": "1"} if msg_type == "execute_request" else {}
+    header: dict[str, Any] = {"msg_id": msg_id, "msg_type": msg_type, "session": client}
+    raw = content if isinstance(content, bytes) else json.dumps(content).encode()
+    return Request(
+        channel=channel,
+        idents=(client.encode(),),
+        header=Header(
+            msg_id=msg_id,
+            msg_type=msg_type,
+            session=client,
+            subshell_id=subshell,
+            run_mode=run_mode,
+        ),
+        kind=_KINDS.get(msg_type),
+        header_json=json.dumps(header).encode(),
+        parent_json=json.dumps(parent or {}).encode(),
+        metadata_json=b"{}" if metadata is None else json.dumps(metadata).encode(),
+        content_json=raw,
+        buffers=(),
+    )
+
+
+class Pump:
+    """A core whose worker and clients are played by the test.
+
+    ``process`` says how the fake worker is: "none", "starting" or "ready"; ``jobs`` is what it runs.
+    """
+
+    def __init__(self, config: Config | None = None, *, listening: bool = True) -> None:
+        """Begin with a worker that was just started, and a client that listens on iopub."""
+        self.core = Core(config or Config(), FACTS)
+        self.now = 100.0
+        self.process = "starting"
+        self.doomed = False
+        """It was killed, or asked to stop: its exit is to come."""
+        self.to_spawn = 0
+        """Ordered starts that have not happened."""
+        self.jobs: dict[int, Run] = {}
+        self.questions: dict[int, int] = {}
+        """Open input requests: number to job."""
+        self.due: deque[Event] = deque()
+        self.exit: Exit | None = None
+        self.actions: list[Action] = []
+        self.ledger = Ledger()
+        if listening:
+            self.feed(Subscribed(b""))
+
+    # --- events ---------------------------------------------------------------------------------
+
+    def feed(self, event: Event) -> list[Action]:
+        """Let the core decide about one event; carry out what it orders."""
+        if isinstance(event, Received):
+            self.ledger.received(event.request)
+        actions = self.core.decide(event, self.now)
+        for action in actions:
+            self.ledger.take(action)
+            self._carry_out(action)
+        if isinstance(event, Subscribed):
+            self.ledger.somebody_listens = True
+        self.actions += actions
+        return actions
+
+    def settle(self) -> list[Action]:
+        """Let everything happen that was ordered and needs no decision of the test."""
+        actions: list[Action] = []
+        while self.due:
+            actions += self.feed(self.due.popleft())
+        return actions
+
+    def pass_time(self, seconds: float) -> list[Action]:
+        """Go on in time, stopping at each deadline that the core names, as the loop does."""
+        end = self.now + seconds
+        actions: list[Action] = []
+        while (deadline_s := self.core.deadline_s()) is not None and deadline_s <= end:
+            self.now = max(self.now, deadline_s)
+            actions += self.feed(Ticked())
+            again = self.core.deadline_s()
+            assert again is None or again > self.now, "the core would be ticked for ever"
+        self.now = end
+        return actions
+
+    # --- clients --------------------------------------------------------------------------------
+
+    def send(self, request: Request) -> list[Action]:
+        """Let a client send a request."""
+        return self.feed(Received(request))
+
+    def execute(self, msg_id: str = "m1", code: str = "1", **more: Any) -> list[Action]:  # noqa: ANN401
+        """Let a client send a cell; ``more`` goes to `make_request`, ``content`` is added to."""
+        content = {"code": code, **more.pop("content", {})}
+        return self.send(make_request(msg_id=msg_id, content=content, **more))
+
+    def control(self, msg_type: str, msg_id: str, **content: Any) -> list[Action]:  # noqa: ANN401
+        """Let a client send a request on control."""
+        request = make_request(msg_type, msg_id, channel=SocketID.control, content=content)
+        return self.send(request)
+
+    # --- the worker -----------------------------------------------------------------------------
+
+    def ready(self) -> list[Action]:
+        """Let the worker say that its shell is there."""
+        assert self.process == "starting"
+        self.process = "ready"
+        return self.say(READY)
+
+    def say(self, message: ToBroker) -> list[Action]:
+        """Let the worker write a message."""
+        return self.feed(FromWorker(message))
+
+    def finish(self, msg_id: str, content: bytes | None = None) -> list[Action]:
+        """Let a job end well."""
+        job = self.job_of(msg_id)
+        self.jobs.pop(job, None)
+        return self.say(Finished(job, Outcome.ok, content or replies.OK))
+
+    def fail(
+        self, msg_id: str, *, stop_on_error: bool = True, content: bytes | None = None
+    ) -> list[Action]:
+        """Let a job end with an error."""
+        job = self.job_of(msg_id)
+        self.jobs.pop(job, None)
+        return self.say(Finished(job, Outcome.error, content or BOOM, stop_on_error=stop_on_error))
+
+    def print(self, msg_id: str, text: str) -> list[Action]:
+        """Let a job write to stdout."""
+        return self.say(Stream(self.job_of(msg_id), StreamName.stdout, text))
+
+    def publish(self, msg_id: str, msg_type: str, content: bytes) -> list[Action]:
+        """Let a job publish a message."""
+        return self.say(Publish(self.job_of(msg_id), msg_type, content))
+
+    def ask_input(self, msg_id: str, number: int, prompt: str = "? ") -> list[Action]:
+        """Let a job ask for input."""
+        job = self.job_of(msg_id)
+        self.questions[number] = job
+        return self.say(InputRequest(job, number, prompt, password=False))
+
+    def die(
+        self,
+        signal_number: int | None = 11,
+        exit_code: int | None = None,
+        *,
+        stack: str = "",
+        last_words: str = "",
+        why: str = "",
+    ) -> list[Action]:
+        """Let the worker's process end."""
+        self.process = "none"
+        self.doomed = False
+        self.jobs.clear()
+        self.questions.clear()
+        return self.feed(WorkerExited(exit_code, signal_number, stack, last_words, why))
+
+    def start(self) -> None:
+        """Let an ordered start of a worker happen."""
+        assert self.to_spawn == 1, "nobody has ordered a worker"
+        assert self.process == "none", "there is a worker"
+        self.to_spawn = 0
+        self.process = "starting"
+
+    def renew(self) -> list[Action]:
+        """Let the next worker start and become ready."""
+        self.start()
+        return self.ready()
+
+    def job_of(self, msg_id: str) -> int:
+        """Give the number of the running job of a request."""
+        return next(job for job, run in self.jobs.items() if _msg_id(run.header) == msg_id)
+
+    def running(self) -> list[str]:
+        """Name the requests that the worker runs."""
+        return [_msg_id(run.header) for run in self.jobs.values()]
+
+    # --- orders ---------------------------------------------------------------------------------
+
+    def _carry_out(self, action: Action) -> None:
+        match action:
+            case SendToWorker(_, Run() as run):
+                assert self.process == "ready", "a job for a worker that is not there"
+                self.jobs[run.job] = run
+            case SendToWorker(_, InputReply(request=number)):
+                self.questions.pop(number, None)
+            case KillWorker() | StopWorker():
+                self.doomed = self.process != "none"
+            case SpawnWorker():
+                self.to_spawn += 1
+            case TakeStack(number):
+                self.due.append(StackTaken("File x, line 3", (number,)))
+            case MeasureUsage(job):
+                self.due.append(Measured(job, replies.OK))
+            case Exit():
+                assert self.exit is None, "exited twice"
+                self.exit = action
+            case (
+                SendToWorker()
+                | SignalWorker()
+                | AskClient()
+                | PublishToClients()
+                | ReplyToClient()
+                | Log()
+            ):
+                pass
+
+
+class Ledger:
+    """Books what each request got, and complains about all that is out of order."""
+
+    def __init__(self) -> None:
+        """Start with no request."""
+        self.requests: dict[bytes, Request] = {}
+        self.stages: dict[bytes, str] = {}
+        """Of each request, by its header: received, busy, replied or idle."""
+        self.replies: dict[str, list[dict[str, Any]]] = {}
+        """By message id."""
+        self.somebody_listens = False
+        """Before, publications are held, and come out among the answers of later requests."""
+
+    def received(self, request: Request) -> None:
+        """Expect answers."""
+        if request.channel is SocketID.stdin:
+            return
+        assert request.header_json not in self.stages, "the test sent a request twice"
+        self.requests[request.header_json] = request
+        self.stages[request.header_json] = "received"
+
+    def take(self, action: Action) -> None:
+        """Book what clients get."""
+        match action:
+            case ReplyToClient(request, msg_type, content):
+                assert replies.has_reply(request.header.msg_type), "a reply where there is none"
+                assert msg_type == replies.reply_type(request.header.msg_type)
+                self._move(request.header_json, "busy", "replied")
+                answers = self.replies.setdefault(request.header.msg_id, [])
+                answers.append(json.loads(content))
+            case PublishToClients("status", content, parent):
+                self._status(json.loads(content)["execution_state"], parent)
+            case _:
+                pass
+
+    def _status(self, state: str, parent: bytes) -> None:
+        if state == "busy":
+            self._move(parent, "received", "busy")
+        elif state == "restarting" and self.somebody_listens:
+            assert not self.pending(), f"restarting while {self.pending()} have no answer"
+        elif state == "idle" and parent != b"{}":
+            request = self.requests[parent]
+            has_reply = replies.has_reply(request.header.msg_type)
+            self._move(parent, "replied" if has_reply else "busy", "idle")
+
+    def _move(self, header: bytes, old: str, new: str) -> None:
+        stage = self.stages[header]
+        assert stage == old, f"{header!r} became {new} when it was {stage}"
+        self.stages[header] = new
+
+    def pending(self) -> list[bytes]:
+        """Name the requests that have not all of their answers."""
+        return [header for header, stage in self.stages.items() if stage != "idle"]
+
+
+BOOM = replies.error("ValueError", "boom", ["ValueError: boom"])
+
+
+def _msg_id(header: bytes) -> str:
+    return str(json.loads(header)["msg_id"])
+
+
+def only(actions: Sequence[Action], *kinds: type[Action]) -> list[Action]:
+    """Give the actions of some kinds."""
+    return [action for action in actions if isinstance(action, kinds)]
+
+
+def states(actions: Sequence[Action]) -> list[str]:
+    """Name what clients saw, in order: ``m1 busy``, ``m1 execute_reply ok``, ``restarting``..."""
+    seen: list[str] = []
+    for action in actions:
+        match action:
+            case ReplyToClient(request, msg_type, content):
+                status = json.loads(content).get("status", "")
+                seen.append(f"{request.header.msg_id} {msg_type} {status}".rstrip())
+            case PublishToClients(msg_type, content, parent):
+                about = json.loads(parent).get("msg_id", "")
+                word = json.loads(content)["execution_state"] if msg_type == "status" else msg_type
+                seen.append(f"{about} {word}".strip())
+            case AskClient(request):
+                seen.append(f"{request.header.msg_id} input_request")
+            case _:
+                pass
+    return seen
+
+
+def orders(actions: Sequence[Action]) -> list[Action]:
+    """Give what was ordered: all that is not for clients or the log."""
+    return [a for a in actions if not isinstance(a, ReplyToClient | PublishToClients | Log)]
+
+
+def interrupt_order(*jobs: int, hard: bool = False) -> SendToWorker:
+    """Make the order that names jobs to interrupt."""
+    return SendToWorker(Lane.thread, Interrupt(list(jobs), hard))
+
+
+def texts(actions: Sequence[Action]) -> list[tuple[str, str]]:
+    """Give (request, text) of the stream messages."""
+    found: list[tuple[str, str]] = []
+    for action in actions:
+        if isinstance(action, PublishToClients) and action.msg_type == "stream":
+            about = str(json.loads(action.parent_header).get("msg_id", ""))
+            found.append((about, str(json.loads(action.content)["text"])))
+    return found
