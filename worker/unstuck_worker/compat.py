@@ -10,7 +10,7 @@ import importlib
 import sys
 from functools import partial
 from importlib.machinery import ModuleSpec
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from unstuck.jobcontext import get_kernel
 from unstuck_worker import comms
@@ -85,13 +85,14 @@ class AsyncKernelFinder:
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         """Answer for a module of async_kernel, unless its package is a real one."""
+        del path, target
         if fullname not in _FACADES:
             return None
         if fullname != ROOT and not isinstance(
             _loader_of(sys.modules.get(ROOT)), AsyncKernelFinder
         ):
             return None
-        return ModuleSpec(fullname, self, is_package=fullname == ROOT)
+        return ModuleSpec(fullname, cast("Loader", self), is_package=fullname == ROOT)
 
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
         """Leave it to the import system."""
@@ -141,7 +142,7 @@ class IpykernelFinder:
         for finder in sys.meta_path:
             spec = None if finder is self else finder.find_spec(fullname, path, target)
             if spec is not None and spec.loader is not None:
-                spec.loader = IpykernelFinder(spec.loader)
+                spec.loader = cast("Loader", IpykernelFinder(spec.loader))
                 return spec
         return None
 

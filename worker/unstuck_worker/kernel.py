@@ -22,7 +22,6 @@ from unstuck_worker.session import Channel, KernelSession
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
-    from types import ModuleType
 
     from IPython.core.interactiveshell import InteractiveShell
 
@@ -242,8 +241,7 @@ class UnstuckKernel:
     @property
     def _parent_ident(self) -> dict[str, list[bytes]]:
         context = get_context()
-        idents = context.idents if context else []
-        return {"shell": idents, "control": idents}
+        return dict.fromkeys(("shell", "control"), context.idents if context else [])
 
     @property
     def _allow_stdin(self) -> bool:
@@ -301,25 +299,31 @@ class UnstuckKernel:
 
     def do_complete(self, code: str, cursor_pos: int | None = None) -> Content:
         """Complete ``code`` at the cursor."""
-        return _introspect().complete(self.shell, {"code": code, "cursor_pos": cursor_pos})
+        from unstuck_worker.introspect import complete  # noqa: PLC0415  (slow: not at start-up)
+
+        return complete(self.shell, {"code": code, "cursor_pos": cursor_pos})
 
     def do_inspect(
         self, code: str, cursor_pos: int, detail_level: int = 0, omit_sections: Iterable[str] = ()
     ) -> Content:
         """Describe the object at the cursor."""
+        from unstuck_worker.introspect import inspect  # noqa: PLC0415  (slow: not at start-up)
+
         asked = {"code": code, "cursor_pos": cursor_pos, "detail_level": detail_level}
-        return _introspect().inspect(self.shell, {**asked, "omit_sections": list(omit_sections)})
+        return inspect(self.shell, {**asked, "omit_sections": list(omit_sections)})
 
     def do_is_complete(self, code: str) -> Content:
         """Say whether ``code`` can run as it is."""
-        return _introspect().is_complete(self.shell, {"code": code})
+        from unstuck_worker.introspect import is_complete  # noqa: PLC0415  (slow: not at start-up)
+
+        return is_complete(self.shell, {"code": code})
 
     def do_history(self, hist_access_type: str, output: bool, raw: bool, **how: Any) -> Content:  # noqa: ANN401
         """Look up the cells' history."""
-        from unstuck_worker import history  # noqa: PLC0415  (see _introspect)
+        from unstuck_worker.history import history  # noqa: PLC0415  (slow: not at start-up)
 
         asked = {"hist_access_type": hist_access_type, "output": output, "raw": raw}
-        return history.history(self.shell, asked | how)
+        return history(self.shell, asked | how)
 
     def do_one_iteration(self) -> comms.Handled:
         """Do nothing: comm messages and control requests are served while a cell runs."""
@@ -330,13 +334,6 @@ class UnstuckKernel:
 
     def post_handler_hook(self) -> None:
         """Do nothing; ipykernel takes back its signal handler."""
-
-
-def _introspect() -> ModuleType:
-    """Load the completer's module: a start must not wait for what few cells need."""
-    from unstuck_worker import introspect  # noqa: PLC0415
-
-    return introspect
 
 
 def _request_of(job: Job | None) -> runmode.RunModeRequest | None:
