@@ -34,7 +34,8 @@ def run(tool: str, *arguments: str) -> None:
         timeout=RUN_S,
         check=False,
     )
-    assert done.returncode == 0, f"{tool} {' '.join(arguments)}\n{done.stdout}"
+    if done.returncode != 0:
+        pytest.fail(f"{tool} {' '.join(arguments)}\n{done.stdout}", pytrace=False)
 
 
 def test_ruff_finds_nothing() -> None:

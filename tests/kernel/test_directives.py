@@ -118,7 +118,10 @@ def test_options_of_a_thread_are_read_by_a_fixed_grammar(line: str, options: obj
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
-        ("##thread nam=a", "unknown option nam in '##thread nam=a': ##thread takes backend, name"),
+        (
+            "##thread label=a",
+            "unknown option label in '##thread label=a': ##thread takes backend, name",
+        ),
         ("##thread x=1 y=2", "unknown option x, y"),
         ("##task name=a", "unknown option name in '##task name=a': ##task takes no options"),
         ("##queue timeout=5", "##queue takes no options"),
