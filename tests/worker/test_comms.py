@@ -170,6 +170,29 @@ def test_an_unknown_target_is_told_and_the_comm_closed(
     assert "No such comm target registered: nobody" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("kind", "content", "said"),
+    [
+        ("comm_open", {}, "comm_id is None"),
+        ("comm_open", {"comm_id": "a", "target_name": 3}, "target_name is 3"),
+        ("comm_msg", {"comm_id": ["a"]}, "comm_id is ['a']"),
+        ("comm_close", {"comm_id": None}, "comm_id is None"),
+    ],
+)
+def test_a_message_without_its_names_is_told_and_dropped(
+    manager: CommManager,
+    record: Record,
+    capsys: pytest.CaptureFixture[str],
+    kind: str,
+    content: Wire,
+    said: str,
+) -> None:
+    getattr(manager, kind)({**message("a"), "content": content})
+    assert said in capsys.readouterr().err
+    assert record.messages == []
+    assert manager.comms == {}
+
+
 def test_a_target_that_raises_is_shown_and_the_comm_closed(
     manager: CommManager, record: Record, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -174,8 +174,9 @@ class CommManager(base_comm.CommManager):
         ``request`` is ``(message,)``, or ``(stream, ident, message)`` as with other kernels.
         """
         message: dict[str, Any] = request[-1]
-        content = message["content"]
-        comm_id, target_name = content["comm_id"], content.get("target_name", "")
+        comm_id, target_name = _text(message, "comm_id"), _text(message, "target_name")
+        if comm_id is None or target_name is None:
+            return HANDLED
         opened = Comm(comm_id=comm_id, primary=False, target_name=target_name)
         self.register_comm(opened)
         target = self.targets.get(target_name)
@@ -194,8 +195,8 @@ class CommManager(base_comm.CommManager):
     def comm_msg(self, *request: Any) -> Awaitable[None]:  # type: ignore[override]
         """Hand a message to the handler of its comm."""
         message: dict[str, Any] = request[-1]
-        comm_id = message["content"]["comm_id"]
-        found = self.get_comm(comm_id)
+        comm_id = _text(message, "comm_id")
+        found = None if comm_id is None else self.get_comm(comm_id)
         if found is None:
             return HANDLED
         return self._run(
@@ -206,8 +207,8 @@ class CommManager(base_comm.CommManager):
     def comm_close(self, *request: Any) -> Awaitable[None]:  # type: ignore[override]
         """Take out a comm that its frontend closed, and tell its handler."""
         message: dict[str, Any] = request[-1]
-        comm_id = message["content"]["comm_id"]
-        found = self.comms.pop(comm_id, None)
+        comm_id = _text(message, "comm_id")
+        found = None if comm_id is None else self.comms.pop(comm_id, None)
         if found is None:
             log.debug("event=comm_close comm=%s unknown", comm_id)
             return HANDLED
@@ -245,6 +246,15 @@ class CommManager(base_comm.CommManager):
         if started is HANDLED and inspect.iscoroutine(pending):
             pending.close()
         return started
+
+
+def _text(message: dict[str, Any], name: str) -> str | None:
+    """Read a text of a message's content; without it the message is dropped, and that is told."""
+    value = message["content"].get(name)
+    if isinstance(value, str):
+        return value
+    _tell(f"A comm message was dropped: its {name} is {value!r}, not a text.")
+    return None
 
 
 async def _finish(
