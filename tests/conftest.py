@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 import uuid
 from typing import TYPE_CHECKING, Protocol
@@ -109,7 +108,7 @@ def _starter(kernel_name: str, folder: Path) -> Iterator[StartKernel]:
             name,
             log,
             cwd=cwd,
-            env=None if env is None else {**os.environ, **env},
+            env=env,
             extra_arguments=arguments,
             prepare=prepare,
         )

@@ -111,8 +111,7 @@ def test_messages_of_one_comm_are_handled_in_order(kernel: Kernel) -> None:
     kernel.run_ok(TARGET)
     comm_id = _open(kernel)
     sent = [
-        kernel.send("comm_msg", {"comm_id": comm_id, "data": {"n": number}})
-        for number in range(50)
+        kernel.send("comm_msg", {"comm_id": comm_id, "data": {"n": number}}) for number in range(50)
     ]
     for result in sent:
         kernel.finish(result)

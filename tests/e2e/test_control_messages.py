@@ -12,6 +12,10 @@ from jupyter_client.session import Session
 from e2e.spec import ours
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from jupyter_client.manager import KernelManager
+
     from conftest import StartKernel
     from e2e.kernel_client import Kernel
 
@@ -175,11 +179,14 @@ def test_headers_name_the_request_and_the_protocol(kernel: Kernel) -> None:
         assert message["parent_header"]["date"] == result.header["date"]
 
 
-@ours
-def test_an_ipc_kernel_answers(start_kernel: StartKernel) -> None:
-    kernel = start_kernel(prepare=lambda manager: setattr(manager, "transport", "ipc"))
-    assert kernel.client.transport == "ipc"
+def test_an_ipc_kernel_answers(start_kernel: StartKernel, tmp_path: Path) -> None:
+    def use_ipc(manager: KernelManager) -> None:
+        manager.transport = "ipc"
+        manager.ip = str(tmp_path / "ipc")
+
+    kernel = start_kernel(prepare=use_ipc)
     assert kernel.run_ok("1 + 1").value == "2"
+    assert (tmp_path / "ipc-1").is_socket()
 
 
 @pytest.mark.parametrize("scheme", ["hmac-md5", "hmac-sha512", "hmac-blake2b"])

@@ -1,4 +1,4 @@
-"""Subshells (Jupyter enhancement proposal 91): made, listed, used beside a busy main shell, deleted."""
+"""Subshells (Jupyter enhancement proposal 91): made, listed, used beside a busy shell, deleted."""
 
 from __future__ import annotations
 
