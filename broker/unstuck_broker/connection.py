@@ -36,6 +36,14 @@ class Curve(Struct, frozen=True):
         return f"Curve({self.public_key!r})"
 
 
+class Registration(Struct, frozen=True):
+    """Where a launcher waits for the ports that the kernel has chosen (JEP 66)."""
+
+    kernel_id: str
+    address: str
+    """As zmq writes it."""
+
+
 class Connection(Struct, frozen=True, kw_only=True):
     """Where the five channels are, and how messages are signed and encrypted."""
 
@@ -50,6 +58,7 @@ class Connection(Struct, frozen=True, kw_only=True):
     signature_scheme: str = "hmac-sha256"
     kernel_name: str = ""
     curve: Curve | None = None
+    registration: Registration | None = None
     created: bool = False
     """The file is ours: `remove` deletes it."""
     fields: dict[str, Any] = {}
@@ -62,11 +71,7 @@ class Connection(Struct, frozen=True, kw_only=True):
 
     def endpoint(self, channel: SocketID) -> str:
         """Give the address of a channel as zmq writes it."""
-        port = self.ports[channel]
-        if self.transport == "ipc":
-            return f"ipc://{self.ip}-{port}"
-        host = f"[{self.ip}]" if ":" in self.ip else self.ip
-        return f"tcp://{host}:{port}"
+        return _endpoint(self.transport, self.ip, self.ports[channel])
 
     def with_ports(self, ports: dict[SocketID, int]) -> Connection:
         """Give the same connection with other ports."""
@@ -176,12 +181,15 @@ def _connection(path: Path, fields: dict[str, Any]) -> Connection:
     Raises:
         ConfigError: the first field that is wrong, or all that are missing.
     """
+    transport = _transport(fields)
+    registration = _registration(fields, transport)
+    if registration is not None:
+        # The ports of an earlier start are in the file too: they are chosen anew.
+        chosen = dict.fromkeys(map(_port_name, SocketID), 0)
+        fields = {"ip": fields.get("registration_ip"), **fields, **chosen}
     needed = ["ip", "key", *map(_port_name, SocketID)]
     if missing := [name for name in needed if name not in fields]:
         raise ConfigError(f"{', '.join(missing)} missing")
-    transport = _text(fields, "transport", "tcp")
-    if transport not in ("tcp", "ipc"):
-        raise ConfigError(f"unknown transport {transport!r}: it is tcp or ipc")
     ip = _text(fields, "ip")
     if ip in ("", "*"):
         ip = {"": "127.0.0.1", "*": "0.0.0.0"}[ip] if transport == "tcp" else ""  # noqa: S104  # the user said so
@@ -189,15 +197,55 @@ def _connection(path: Path, fields: dict[str, Any]) -> Connection:
         ip = f"{path.with_suffix('')}-ipc"
     return Connection(
         path=path,
-        transport="ipc" if transport == "ipc" else "tcp",
+        transport=transport,
         ip=ip,
         ports={channel: _port(fields, _port_name(channel), transport) for channel in SocketID},
         key=_text(fields, "key").encode(),
         signature_scheme=_text(fields, "signature_scheme", "hmac-sha256"),
         kernel_name=_text(fields, "kernel_name", ""),
         curve=_curve(fields),
+        registration=registration,
         fields=fields,
     )
+
+
+def _transport(fields: dict[str, Any]) -> Transport:
+    """Take the transport.
+
+    Raises:
+        ConfigError: it is none of ours.
+    """
+    match _text(fields, "transport", "tcp"):
+        case "tcp":
+            return "tcp"
+        case "ipc":
+            return "ipc"
+        case other:
+            raise ConfigError(f"unknown transport {other!r}: it is tcp or ipc")
+
+
+def _registration(fields: dict[str, Any], transport: Transport) -> Registration | None:
+    """Take the address of the launcher that waits for our ports, if one does.
+
+    Raises:
+        ConfigError: a part of it is missing or wrong.
+    """
+    if fields.get("registration_port") is None:
+        return None
+    ip = _text(fields, "registration_ip")
+    port = fields["registration_port"]
+    if isinstance(port, str) and port.isdecimal():
+        port = int(port)  # xeus and its launchers write a string.
+    port = _port({"registration_port": port}, "registration_port", transport)
+    kernel_id = _text(fields, "kernel_id", "")
+    return Registration(kernel_id, _endpoint(transport, ip, port))
+
+
+def _endpoint(transport: Transport, ip: str, port: int) -> str:
+    """Give an address as zmq writes it."""
+    if transport == "ipc":
+        return f"ipc://{ip}-{port}"
+    return f"tcp://[{ip}]:{port}" if ":" in ip else f"tcp://{ip}:{port}"
 
 
 def _text(fields: dict[str, Any], name: str, default: str | None = None) -> str:

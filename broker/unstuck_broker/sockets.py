@@ -40,6 +40,8 @@ ZERO_COPY_BYTES = 1 << 16
 """From this size on zmq sends a frame from our memory, which then counts as in flight."""
 BIND_RETRY_S = 0.1
 """The kernel that had a port before may be in its last milliseconds."""
+EXCHANGE_S = 10.0
+"""How long a launcher may take to acknowledge the ports of a kernel."""
 
 # Plain numbers: zmq's own are enums, whose operators cost more than the call that they are for.
 _POLLIN = int(zmq.POLLIN)
@@ -211,6 +213,28 @@ class Sockets:
         for path in self._ipc_paths:
             path.unlink(missing_ok=True)
         self._ipc_paths.clear()
+
+
+def exchange(
+    address: str, frames: Sequence[bytes], *, wait_s: float = EXCHANGE_S
+) -> list[bytes] | None:
+    """Send one message to a ROUTER of somebody else; give its answer, or None after ``wait_s``.
+
+    Raises:
+        ConfigError: the address is none.
+    """
+    with zmq.Context(io_threads=1) as context, context.socket(zmq.DEALER) as asking:
+        asking.set(zmq.LINGER, 0)
+        asking.set(zmq.RCVTIMEO, int(wait_s * 1000))
+        asking.set(zmq.IPV6, int("[" in address))
+        try:
+            asking.connect(address)
+            asking.send_multipart(frames)
+            return asking.recv_multipart()
+        except zmq.Again:
+            return None
+        except zmq.ZMQError as error:
+            raise ConfigError(f"cannot connect to {address}: {error.strerror}") from None
 
 
 def _check_curve(connection: Connection) -> None:

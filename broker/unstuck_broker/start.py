@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from unstuck_broker.app import App
 from unstuck_broker.connection import new_connection, read_connection
 from unstuck_broker.core import Core, KernelFacts
-from unstuck_broker.sockets import Sockets
+from unstuck_broker.registration import register
+from unstuck_broker.sockets import Sockets, exchange
 from unstuck_broker.wire import Wire
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ def run(options: Options, worker: WorkerProcess, template: Template) -> int:
     try:
         if connection.created or connection.ports != asked.ports:
             connection.write()
+        register(connection, exchange)
         if connection.created:
             sys.stderr.write(f"unstuck: connect with --existing {connection.path}\n")
         ports = {f"{channel}_port": port for channel, port in connection.ports.items()}

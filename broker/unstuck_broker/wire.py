@@ -79,7 +79,7 @@ class Wire:
         Raises:
             ConfigError: no signature scheme has this name.
         """
-        signer = _make_signer(key, signature_scheme)
+        signer = make_signer(key, signature_scheme)
         self._signer = signer if key else None
         self._seen: set[bytes] = set()
         self._seen_before: set[bytes] = set()
@@ -191,7 +191,7 @@ class Wire:
             self._seen_before, self._seen = self._seen, set()
 
 
-def _make_signer(key: bytes, scheme: str) -> hmac.HMAC:
+def make_signer(key: bytes, scheme: str) -> hmac.HMAC:
     """Start an HMAC for a scheme like ``hmac-sha256``.
 
     Raises:
