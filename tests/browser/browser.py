@@ -114,9 +114,9 @@ class Browser:
         assert isinstance(width, int)
         return width
 
-    def scroll_to(self, selector: str) -> None:
-        """Bring an element to the top of what is visible."""
-        self._order("scroll", selector=selector)
+    def resize(self, width: int, height: int) -> None:
+        """Give the window another size in pixels."""
+        self._order("resize", width=width, height=height)
 
     def picture(self, path: Path) -> None:
         """Keep a picture of what is visible."""
@@ -146,7 +146,7 @@ class Browser:
         self,
         order: str,
         deadline_s: float = WAIT_S,
-        **fields: str,
+        **fields: str | int,
     ) -> list[str] | int | None:
         """Give one order and wait for its answer."""
         line = json.dumps({"do": order, "timeout": int(deadline_s * 1000), **fields})

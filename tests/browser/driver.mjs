@@ -40,8 +40,7 @@ const orders = {
   texts: ({ selector }) => page.locator(selector).allInnerTexts(),
   width: ({ selector, timeout }) =>
     page.locator(selector).first().evaluate((image) => image.naturalWidth, undefined, { timeout }),
-  scroll: ({ selector, timeout }) =>
-    page.locator(selector).first().evaluate((e) => e.scrollIntoView(), undefined, { timeout }),
+  resize: ({ width, height }) => page.setViewportSize({ width, height }),
   picture: ({ path }) => page.screenshot({ path }),
 };
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 START_S = 60.0
@@ -31,7 +32,7 @@ def missing_parts() -> list[str]:
     return [name for name in ("jupyterlab", "ipywidgets", "matplotlib") if find_spec(name) is None]
 
 
-def write_notebook(path: Path, kernel: str, sources: list[str]) -> None:
+def write_notebook(path: Path, kernel: str, sources: Sequence[str]) -> None:
     """Write a notebook of code cells for a kernel."""
     cells: list[dict[str, Any]] = [
         {

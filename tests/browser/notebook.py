@@ -74,9 +74,13 @@ class NotebookPage:
     def restart(self) -> None:
         """Press the toolbar's restart button, confirm, and wait until the kernel is there again."""
         self._press_button("restart-kernel")
+        self.accept_dialog()
+        self.wait_until_idle(deadline_s=LOAD_S)
+
+    def accept_dialog(self) -> None:
+        """Accept what a dialog says."""
         self._browser.click(DIALOG_ACCEPT)
         self._browser.miss(DIALOG_ACCEPT)
-        self.wait_until_idle(deadline_s=LOAD_S)
 
     def _press_button(self, command: str) -> None:
         self._browser.click(f'{PANEL} .jp-Toolbar [data-command="notebook:{command}"]')
@@ -98,7 +102,7 @@ class NotebookPage:
 
     def wait_for_text(self, number: int, text: str, *, deadline_s: float = WAIT_S) -> None:
         """Wait until a cell's outputs have a text."""
-        wanted = f"{self.output(number)} >> text={json.dumps(text)}"
+        wanted = f"{self.output(number)}:has-text({json.dumps(text)})"
         try:
             self._browser.see(wanted, deadline_s=deadline_s)
         except BrowserError as error:
@@ -129,7 +133,11 @@ class NotebookPage:
         # The notebook's own indicator says idle also while there is no kernel to be idle.
         self._browser.see("#jp-main-statusbar >> text=/[|] Idle/", deadline_s=deadline_s)
 
-    def picture(self, path: Path, *, cell: int = 0) -> None:
-        """Keep a picture of the page, with a cell at its top."""
-        self._browser.scroll_to(self.cell(cell))
+    def resize(self, width: int, height: int) -> None:
+        """Give the page another size in pixels, without the folder's files beside the notebook."""
+        self._browser.resize(width, height)
+        self._browser.press("Control+b")
+
+    def picture(self, path: Path) -> None:
+        """Keep a picture of the page."""
         self._browser.picture(path)

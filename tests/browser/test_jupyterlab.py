@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 import pytest
 
-from browser import browser as chromium
-from browser import lab
-from browser.browser import ROOT, Browser
-from browser.lab import LabServer, write_notebook
-from browser.notebook import NotebookPage
+from browser.session import open_notebook
 from e2e.spec import ours
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-SCREENSHOT = ROOT / "docs" / "images" / "jupyterlab.png"
-TAKE_SCREENSHOT = "UNSTUCK_TAKE_SCREENSHOT"
-"""Set it to anything to take the screenshot of the docs anew."""
+    from browser.notebook import NotebookPage
 
 HELLO = """\
 import pandas as pd
@@ -63,19 +56,8 @@ CELL = {source: number for number, source in enumerate(SOURCES)}
 @pytest.fixture(scope="module")
 def page(kernel_name: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[NotebookPage]:
     """Open one notebook in one JupyterLab for all tests of this file."""
-    if missing := chromium.missing_parts() + lab.missing_parts():
-        pytest.skip(f"no browser session without: {', '.join(missing)}")
-    folder = tmp_path_factory.mktemp("lab")
-    server = LabServer(folder)
-    try:
-        write_notebook(server.notebooks / "session.ipynb", kernel_name, SOURCES)
-        browser = Browser(folder)
-        try:
-            yield NotebookPage(browser, f"{server.url}lab/tree/session.ipynb")
-        finally:
-            browser.close()
-    finally:
-        server.close()
+    with open_notebook(tmp_path_factory.mktemp("lab"), kernel_name, SOURCES) as page:
+        yield page
 
 
 def test_a_cell_shows_what_it_prints_and_its_last_value(page: NotebookPage) -> None:
@@ -130,18 +112,6 @@ def test_a_button_is_heard_by_the_cell_that_waits_for_it(page: NotebookPage) -> 
     page.click(CELL[WAIT], ".jupyter-button")
     page.wait_until_ended(CELL[WAIT])
     assert "went on" in page.text(CELL[WAIT])
-
-
-@ours  # the picture is for our docs
-@pytest.mark.skipif(TAKE_SCREENSHOT not in os.environ, reason=f"{TAKE_SCREENSHOT} is not set")
-def test_the_screenshot_of_the_docs_is_taken(page: NotebookPage) -> None:
-    for source in (HELLO, PICTURE, WIDGETS):
-        page.run(CELL[source])
-    page.start(CELL[LOOP])
-    page.wait_for_text(CELL[LOOP], "looping")
-    page.interrupt()
-    page.wait_until_ended(CELL[LOOP])
-    page.picture(SCREENSHOT)
 
 
 def test_the_restart_button_gives_a_fresh_kernel(page: NotebookPage) -> None:
