@@ -31,14 +31,33 @@ CANCEL_AGAIN_S = 0.1
 class AsyncioCall:
     """A call that runs as a task of asyncio."""
 
-    __slots__ = ("_host", "future", "started", "task")
+    __slots__ = ("_awaitable", "_host", "future", "started", "task")
 
     task: asyncio.Task[None]
 
-    def __init__(self, host: AsyncioHost, future: Future[Any]) -> None:
+    def __init__(self, host: AsyncioHost, future: Future[Any], awaitable: Awaitable[Any]) -> None:
         self._host = host
+        self._awaitable = awaitable
         self.future = future
         self.started = False
+
+    async def run(self) -> None:
+        """Await what was called, and settle the future."""
+        host, future = self._host, self.future
+        self.started = True
+        host.unstarted -= 1
+        if future.cancelled():
+            close(self._awaitable)
+            host.owner.settle(future, CANCELLED)
+            return
+        try:
+            value = await self._awaitable
+        except asyncio.CancelledError as error:
+            host.owner.settle(future, CANCELLED, error)
+        except BaseException as error:  # noqa: BLE001  (it belongs to the future)
+            host.owner.settle(future, ERROR, without_frame(error))
+        else:
+            host.owner.settle(future, RESULT, value)
 
     @property
     def executing(self) -> bool:
@@ -57,8 +76,7 @@ class AsyncioCall:
         return self._host.owner.post(self)
 
     def resume(self) -> None:
-        # A task that is cancelled before its first step would never run: the first step looks by
-        # itself.
+        # Cancelled before its first step a task would never run: that step looks by itself.
         if self.started:
             self.task.cancel()
 
@@ -67,6 +85,7 @@ class AsyncioCall:
         if not self.started:
             # Somebody cancelled all tasks of the loop in the moment before the first step.
             self._host.unstarted -= 1
+            close(self._awaitable)
         if not self.future.done():
             # Or an interrupt came between the end of the call and its settlement.
             error = None if task.cancelled() else task.exception()
@@ -104,28 +123,12 @@ class AsyncioHost:
     def start(
         self, future: Future[Any], awaitable: Awaitable[Any], context: contextvars.Context
     ) -> None:
-        call = AsyncioCall(self, future)
+        call = AsyncioCall(self, future, awaitable)
         self.unstarted += 1
-        call.task = self.loop.create_task(self._run(call, future, awaitable), context=context)
+        call.task = self.loop.create_task(call.run(), context=context)
         call.task.add_done_callback(call.ended, context=context)
         self.active[future] = call
         future.begin(call)
-
-    async def _run(self, call: AsyncioCall, future: Future[Any], awaitable: Awaitable[Any]) -> None:
-        call.started = True
-        self.unstarted -= 1
-        if future.cancelled():
-            close(awaitable)
-            self.owner.settle(future, CANCELLED)
-            return
-        try:
-            value = await awaitable
-        except asyncio.CancelledError as error:
-            self.owner.settle(future, CANCELLED, error)
-        except BaseException as error:  # noqa: BLE001  (it belongs to the future)
-            self.owner.settle(future, ERROR, without_frame(error))
-        else:
-            self.owner.settle(future, RESULT, value)
 
     def later(self, delay_s: float, function: Callable[[], None], future: Future[Any]) -> None:
         handle = self.loop.call_later(

@@ -370,6 +370,14 @@ class Caller:
             )
 
     @classmethod
+    def forget_dead_threads(cls) -> None:
+        """End the Callers whose threads a fork did not take along; for the copy, after the fork."""
+        cls._naming = threading.Lock()
+        for caller in tuple(cls._instances.values()):
+            if not caller.thread.is_alive():
+                caller.lifespan.request_stop()
+
+    @classmethod
     def start_new(
         cls,
         *,
@@ -395,6 +403,11 @@ class Caller:
         backend = check_backend(
             (current_backend() or "asyncio") if isinstance(backend, NoValue) else backend
         )
+        if name == threading.main_thread().name:
+            raise RuntimeError(
+                f"Caller<{name}> does not exist: it is made in the main thread, with"
+                " `async with Caller(create=True)`"
+            )
         options = None if isinstance(backend_options, NoValue) else backend_options
 
         make = partial(cls, create=True, protected=protected, log=log)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 C = TypeVar("C", bound="Caller")
 
 Serve = Callable[[], Coroutine[Any, Any, None]]
+Recover = Callable[[BaseException], None]
 
 log = logging.getLogger("unstuck")
 
@@ -78,7 +79,7 @@ class ThreadStart(Generic[C]):
 
     def _run(self, backend: Backend, options: dict[str, Any] | None) -> None:
         try:
-            run_loop(self._serve, backend, options)
+            run_loop(self._serve, backend, options, self._recover)
         except BaseException as error:
             self._error = error
             log.exception("thread=%s event loop failed", self._thread.name)
@@ -86,6 +87,11 @@ class ThreadStart(Generic[C]):
             self._ready.set()
             if self._caller is not None:
                 self._caller.lifespan.end()
+
+    def _recover(self, error: BaseException) -> None:
+        log.warning("thread=%s error=%r passed the event loop", self._thread.name, error)
+        if self._caller is not None:
+            self._caller.scheduler.wake_again()
 
     async def _serve(self) -> None:
         async with self._make() as caller:
@@ -102,8 +108,17 @@ class ThreadStart(Generic[C]):
                 await asyncio.get_running_loop().create_future()
 
 
-def run_loop(serve: Serve, backend: Backend, options: dict[str, Any] | None) -> None:
-    """Run ``serve`` in a new event loop of this kind, to its end."""
+def run_loop(
+    serve: Serve, backend: Backend, options: dict[str, Any] | None, recover: Recover
+) -> None:
+    """Run ``serve`` in a new event loop of this kind, to its end.
+
+    Args:
+        serve: a coroutine function.
+        backend: the kind.
+        options: for `anyio.run`.
+        recover: hears of an interrupt that passed an asyncio loop, which then runs on.
+    """
     if options:
         import anyio  # noqa: PLC0415  (not on the start path)
 
@@ -113,10 +128,10 @@ def run_loop(serve: Serve, backend: Backend, options: dict[str, Any] | None) -> 
 
         trio.run(serve)
     else:
-        _run_asyncio(serve)
+        _run_asyncio(serve, recover)
 
 
-def _run_asyncio(serve: Serve) -> None:
+def _run_asyncio(serve: Serve, recover: Recover) -> None:
     import asyncio  # noqa: PLC0415  (not on the start path)
 
     loop = asyncio.new_event_loop()
@@ -131,9 +146,7 @@ def _run_asyncio(serve: Serve) -> None:
                 # it.
                 if main.done():
                     raise
-                log.warning(
-                    "thread=%s error=%r passed the loop", threading.current_thread().name, error
-                )
+                recover(error)
         _cancel_tasks(loop)
     finally:
         asyncio.set_event_loop(None)

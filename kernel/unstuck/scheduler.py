@@ -105,10 +105,12 @@ class Scheduler:
     def detach(self) -> None:
         """End: whatever was not run is cancelled."""
         self.ended = True
-        here.poster = None
+        if here.poster is self:
+            here.poster = None
         self.reject()
         if self.host is not None:
             for future in list(self.host.active):
+                future.cancel(f"Caller<{self.name}> has stopped")
                 self.settle(future, CANCELLED)
 
     def reject(self) -> None:
@@ -142,6 +144,10 @@ class Scheduler:
                 raise
             # The event loop was closed under the Caller.
             self.ended = True
+
+    def wake_again(self) -> None:
+        """Wake the loop after an interrupt went through it, which may have lost a wake-up."""
+        self._wake()
 
     def drain(self) -> None:
         """Run the calls that wait, in order, for one slice of time."""

@@ -14,6 +14,7 @@ from unstuck.caller import Caller
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
 
+    from unstuck.future import Future
     from unstuck.typing import Backend
 
 T = TypeVar("T")
@@ -64,6 +65,12 @@ async def until(backend: str, fact: Callable[[], bool], what: str) -> None:
     while not fact():
         assert time.monotonic() < end, f"not so in {DEADLINE_S} s: {what}"
         await sleep(backend, 0.001)
+
+
+def awaits(caller: Caller, future: Future[Any]) -> bool:
+    """Say whether a call has begun and awaits, or waits for its time."""
+    host = caller.scheduler.host
+    return host is not None and future in host.active and not host.unstarted
 
 
 def nothing_left() -> Iterator[None]:

@@ -18,6 +18,7 @@ import trio
 from kernel.callers import (
     BACKENDS,
     DEADLINE_S,
+    awaits,
     nothing_left,
     run,
     run_with_caller,
@@ -130,8 +131,7 @@ def test_a_future_with_an_outcome_cannot_be_cancelled() -> None:
 def test_messages_of_several_cancellations_are_joined_by_newlines(backend: Backend) -> None:
     async def main(caller: Caller) -> None:
         future = caller.call_soon(sleep, backend, DEADLINE_S)
-        await until(backend, lambda: future.executing or bool(caller.scheduler.outstanding), "runs")
-        await sleep(backend, 0)
+        await until(backend, lambda: awaits(caller, future), "it awaits")
         future.cancel("one")
         future.cancel()
         future.cancel("two")
@@ -433,7 +433,7 @@ def test_a_call_is_done_only_when_its_cleanup_is(backend: Backend) -> None:
                     steps.append("end")
 
         future = caller.call_soon(work)
-        await sleep(backend, 0.01)
+        await until(backend, lambda: awaits(caller, future), "it awaits")
         assert future.cancel()
         assert future.cancelled()
         assert not future.done()
@@ -498,7 +498,7 @@ def test_a_call_that_swallows_its_cancellation_stays_cancelled() -> None:
 def test_a_call_cancelled_from_another_thread_ends(backend: Backend) -> None:
     caller = Caller.start_new(backend=backend)
     future = caller.call_soon(sleep, backend, DEADLINE_S)
-    wait_until(lambda: caller.scheduler.host is not None and bool(caller.scheduler.host.active), "")
+    wait_until(lambda: awaits(caller, future), "it awaits")
     future.cancel()
     wait_until(future.done, "it has ended")
     assert future.cancelled()
