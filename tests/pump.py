@@ -1,21 +1,21 @@
-"""The core and a fake worker in memory: events are fed in, orders are carried out, time is a number.
+"""The core and a fake worker in memory: events in, orders carried out, time is a number.
 
-`Pump.feed` gives the actions of one event, to be compared whole. What a real worker or supervisor would
-answer to an order waits in ``Pump.due`` until the test lets it happen.
+`Pump.feed` gives the actions of one event, to be compared whole. What a real worker or supervisor
+would answer to an order waits in ``Pump.due`` until the test lets it happen.
 """
 
 from __future__ import annotations
 
 import json
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from ledger import Ledger
 from unstuck.config import Config
 from unstuck.protocol import (
     Finished,
     InputReply,
     InputRequest,
-    Interrupt,
     Outcome,
     Publish,
     Ready,
@@ -31,7 +31,6 @@ from unstuck_broker.actions import (
     AskClient,
     Exit,
     KillWorker,
-    Lane,
     Log,
     MeasureUsage,
     PublishToClients,
@@ -55,13 +54,10 @@ from unstuck_broker.events import (
 )
 from unstuck_broker.wire import Header, Request
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
+BOOM = replies.error("ValueError", "boom", ["ValueError: boom"])
 FACTS = KernelFacts("kernel-session", "/run/kernel.json", {"shell_port": 1, "control_port": 2})
 READY = Ready(pid=4711, banner="hello", ipython_version="9.18")
 _KINDS = {str(kind): kind for kind in (*MsgType, *BrokerMsgType)}
-RUNNING_STATES = ("starting", "ready")
 
 
 def make_request(
@@ -103,7 +99,8 @@ def make_request(
 class Pump:
     """A core whose worker and clients are played by the test.
 
-    ``process`` says how the fake worker is: "none", "starting" or "ready"; ``jobs`` is what it runs.
+    ``process`` says how the fake worker is: "none", "starting" or "ready"; ``jobs`` is what it
+    runs.
     """
 
     def __init__(self, config: Config | None = None, *, listening: bool = True) -> None:
@@ -247,10 +244,6 @@ class Pump:
         """Give the number of the running job of a request."""
         return next(job for job, run in self.jobs.items() if _msg_id(run.header) == msg_id)
 
-    def running(self) -> list[str]:
-        """Name the requests that the worker runs."""
-        return [_msg_id(run.header) for run in self.jobs.values()]
-
     # --- orders ---------------------------------------------------------------------------------
 
     def _carry_out(self, action: Action) -> None:
@@ -282,107 +275,5 @@ class Pump:
                 pass
 
 
-class Ledger:
-    """Books what each request got, and complains about all that is out of order."""
-
-    def __init__(self) -> None:
-        """Start with no request."""
-        self.requests: dict[bytes, Request] = {}
-        self.stages: dict[bytes, str] = {}
-        """Of each request, by its header: received, busy, replied or idle."""
-        self.replies: dict[str, list[dict[str, Any]]] = {}
-        """By message id."""
-        self.somebody_listens = False
-        """Before, publications are held, and come out among the answers of later requests."""
-
-    def received(self, request: Request) -> None:
-        """Expect answers."""
-        if request.channel is SocketID.stdin:
-            return
-        assert request.header_json not in self.stages, "the test sent a request twice"
-        self.requests[request.header_json] = request
-        self.stages[request.header_json] = "received"
-
-    def take(self, action: Action) -> None:
-        """Book what clients get."""
-        match action:
-            case ReplyToClient(request, msg_type, content):
-                assert replies.has_reply(request.header.msg_type), "a reply where there is none"
-                assert msg_type == replies.reply_type(request.header.msg_type)
-                self._move(request.header_json, "busy", "replied")
-                answers = self.replies.setdefault(request.header.msg_id, [])
-                answers.append(json.loads(content))
-            case PublishToClients("status", content, parent):
-                self._status(json.loads(content)["execution_state"], parent)
-            case _:
-                pass
-
-    def _status(self, state: str, parent: bytes) -> None:
-        if state == "busy":
-            self._move(parent, "received", "busy")
-        elif state == "restarting" and self.somebody_listens:
-            assert not self.pending(), f"restarting while {self.pending()} have no answer"
-        elif state == "idle" and parent != b"{}":
-            request = self.requests[parent]
-            has_reply = replies.has_reply(request.header.msg_type)
-            self._move(parent, "replied" if has_reply else "busy", "idle")
-
-    def _move(self, header: bytes, old: str, new: str) -> None:
-        stage = self.stages[header]
-        assert stage == old, f"{header!r} became {new} when it was {stage}"
-        self.stages[header] = new
-
-    def pending(self) -> list[bytes]:
-        """Name the requests that have not all of their answers."""
-        return [header for header, stage in self.stages.items() if stage != "idle"]
-
-
-BOOM = replies.error("ValueError", "boom", ["ValueError: boom"])
-
-
 def _msg_id(header: bytes) -> str:
     return str(json.loads(header)["msg_id"])
-
-
-def only(actions: Sequence[Action], *kinds: type[Action]) -> list[Action]:
-    """Give the actions of some kinds."""
-    return [action for action in actions if isinstance(action, kinds)]
-
-
-def states(actions: Sequence[Action]) -> list[str]:
-    """Name what clients saw, in order: ``m1 busy``, ``m1 execute_reply ok``, ``restarting``..."""
-    seen: list[str] = []
-    for action in actions:
-        match action:
-            case ReplyToClient(request, msg_type, content):
-                status = json.loads(content).get("status", "")
-                seen.append(f"{request.header.msg_id} {msg_type} {status}".rstrip())
-            case PublishToClients(msg_type, content, parent):
-                about = json.loads(parent).get("msg_id", "")
-                word = json.loads(content)["execution_state"] if msg_type == "status" else msg_type
-                seen.append(f"{about} {word}".strip())
-            case AskClient(request):
-                seen.append(f"{request.header.msg_id} input_request")
-            case _:
-                pass
-    return seen
-
-
-def orders(actions: Sequence[Action]) -> list[Action]:
-    """Give what was ordered: all that is not for clients or the log."""
-    return [a for a in actions if not isinstance(a, ReplyToClient | PublishToClients | Log)]
-
-
-def interrupt_order(*jobs: int, hard: bool = False) -> SendToWorker:
-    """Make the order that names jobs to interrupt."""
-    return SendToWorker(Lane.thread, Interrupt(list(jobs), hard))
-
-
-def texts(actions: Sequence[Action]) -> list[tuple[str, str]]:
-    """Give (request, text) of the stream messages."""
-    found: list[tuple[str, str]] = []
-    for action in actions:
-        if isinstance(action, PublishToClients) and action.msg_type == "stream":
-            about = str(json.loads(action.parent_header).get("msg_id", ""))
-            found.append((about, str(json.loads(action.content)["text"])))
-    return found

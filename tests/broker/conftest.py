@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-pytest.register_assert_rewrite("broker.zmq_clients")
+pytest.register_assert_rewrite("broker.zmq_clients", "pump")
 
 from broker.wire_clients import make_session, make_wire  # noqa: E402 - as below
 from broker.zmq_clients import Bound, bind, describe  # noqa: E402 - after the rewrite of its asserts
+from pump import Pump  # noqa: E402 - as above
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,3 +45,11 @@ def wire() -> Wire:
 @pytest.fixture
 def session() -> Session:
     return make_session()
+
+
+@pytest.fixture
+def pump() -> Pump:
+    """Give a kernel in memory whose worker is ready."""
+    made = Pump()
+    made.ready()
+    return made

@@ -1,15 +1,14 @@
 """Random lives of a kernel: whatever happens in whatever order, each request is answered in full.
 
-The rules of `Kernel` are all that clients, the worker, the machine and the clock can do; `pump.Ledger` checks
-each action as it comes, and `teardown` that everything is answered and nothing is kept.
+The rules of `Kernel` are all that clients, the worker, the machine and the clock can do; `ledger`
+checks each action as it comes, and `teardown` that everything is answered and nothing is kept.
 """
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -18,8 +17,9 @@ from hypothesis.stateful import (
     precondition,
     rule,
 )
+
 from pump import BOOM, Pump, make_request
-from unstuck.config import Config
+from unstuck.config import Config, InterruptPolicy
 from unstuck.protocol import (
     AskExit,
     AskRestart,
@@ -35,11 +35,10 @@ from unstuck.protocol import (
     Stream,
     StreamName,
 )
-from unstuck.typing import KernelConcurrencyMode, MsgType, SocketID
+from unstuck.typing import KernelConcurrencyMode, SocketID
 from unstuck_broker import replies
 from unstuck_broker.events import (
     Asked,
-    FromWorker,
     LimitExceeded,
     Measured,
     PipeText,
@@ -47,15 +46,11 @@ from unstuck_broker.events import (
     StackTaken,
     Subscribed,
     Terminated,
-    Ticked,
     WorkerExited,
     WorkerProgress,
 )
 from unstuck_broker.job import INTROSPECTION
 from unstuck_broker.lifecycle import S
-
-if TYPE_CHECKING:
-    from unstuck_broker.wire import Request
 
 CLIENTS = st.sampled_from(["ada", "bob", "cyd"])
 CHANNELS = st.sampled_from([SocketID.shell, SocketID.shell, SocketID.shell, SocketID.control])
@@ -89,7 +84,13 @@ class Kernel(RuleBasedStateMachine):
         listening=st.booleans(),
     )
     def begin(
-        self, policy: Any, timeout_s: float, output_bytes: int, grace_s: float, *, listening: bool
+        self,
+        policy: InterruptPolicy,
+        timeout_s: float,
+        output_bytes: int,
+        grace_s: float,
+        *,
+        listening: bool,
     ) -> None:
         config = Config(
             interrupt_policy=policy,
@@ -107,7 +108,7 @@ class Kernel(RuleBasedStateMachine):
 
     # --- what clients do ------------------------------------------------------------------------
 
-    def _send(self, msg_type: str, **more: Any) -> None:
+    def _send(self, msg_type: str, **more: Any) -> None:  # noqa: ANN401 - as make_request
         self.sent += 1
         request = make_request(msg_type, f"m{self.sent}", **more)
         self.received_s[request.header_json] = self.pump.now
@@ -123,7 +124,13 @@ class Kernel(RuleBasedStateMachine):
         stop=st.booleans(),
     )
     def execute(
-        self, client: str, channel: SocketID, mode: Any, timeout: Any, subshell: int, **flags: bool
+        self,
+        client: str,
+        channel: SocketID,
+        mode: object,
+        timeout: object,
+        subshell: int,
+        **flags: bool,
     ) -> None:
         ids = [*self.core.subshells.ids(), "gone"]
         self._send(

@@ -1,0 +1,98 @@
+"""Actions of the core in words, so that a test can compare a whole list of them at a glance."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from unstuck.protocol import CloseSubshell, InputReply, Interrupt, OpenSubshell, Run, ToWorker
+from unstuck_broker.actions import (
+    Action,
+    AskClient,
+    Exit,
+    KillWorker,
+    Log,
+    MeasureUsage,
+    PublishToClients,
+    ReplyToClient,
+    SendToWorker,
+    SignalWorker,
+    SpawnWorker,
+    StopWorker,
+    TakeStack,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def tell(actions: Sequence[Action]) -> list[str]:
+    """Say in words what was done, all of it and in order, to be compared whole."""
+    return [_tell(action) for action in actions]
+
+
+def _tell(action: Action) -> str:  # noqa: PLR0911 - one for each member of the union
+    match action:
+        case ReplyToClient(request, msg_type, content):
+            return f"{request.header.msg_id} {msg_type} {_outcome(content)}".rstrip()
+        case PublishToClients(msg_type, content, parent):
+            about = json.loads(parent).get("msg_id", "everybody:")
+            return f"{about} {_tell_publication(msg_type, json.loads(content))}"
+        case AskClient(request, content, number):
+            prompt = json.loads(content)["prompt"]
+            return f"{request.header.msg_id} input_request {number} {prompt!r}"
+        case SendToWorker(lane, message):
+            return f"{lane.value} lane: {_tell_order(message)}"
+        case SignalWorker(tree):
+            return "SIGINT to the tree" if tree else "SIGINT"
+        case KillWorker(why):
+            return f"kill: {why}"
+        case StopWorker(grace_s):
+            return f"stop within {grace_s:g} s"
+        case SpawnWorker(delay_s):
+            return f"spawn in {delay_s:g} s" if delay_s else "spawn"
+        case TakeStack(number):
+            return f"take stack {number}"
+        case MeasureUsage(job):
+            return f"measure {job}"
+        case Exit(restart):
+            return "exit to restart" if restart else "exit"
+        case Log(line):
+            return f"log {line}"
+
+
+def _outcome(content: bytes) -> str:
+    reply = json.loads(content)
+    return f"{reply.get('status', '')} {reply.get('ename', '')}".rstrip()
+
+
+def _tell_publication(msg_type: str, content: dict[str, Any]) -> str:
+    match msg_type:
+        case "status":
+            return str(content["execution_state"])
+        case "stream":
+            return f"{content['name']} {content['text']!r}"
+        case "error":
+            return f"error {content['ename']}"
+        case _:
+            return msg_type
+
+
+def _tell_order(message: ToWorker) -> str:
+    match message:
+        case Run(header=header):
+            return f"run {json.loads(header)['msg_id']}"
+        case Interrupt(jobs, hard):
+            return f"interrupt {', '.join(map(str, jobs))}{' hard' if hard else ''}"
+        case InputReply(request, value):
+            return f"input {request} {value!r}"
+        case OpenSubshell(subshell) | CloseSubshell(subshell):
+            return f"{type(message).__name__} {subshell}"
+        case _:
+            return type(message).__name__
+
+
+def evalues(actions: Sequence[Action]) -> list[str]:
+    """Give the explanations in error replies."""
+    contents = [json.loads(a.content) for a in actions if isinstance(a, ReplyToClient)]
+    return [str(content["evalue"]) for content in contents if "evalue" in content]
