@@ -21,6 +21,7 @@ from unstuck.errors import ConfigError
 from unstuck.protocol import (
     AskExit,
     AskRestart,
+    Caught,
     Failed,
     Finished,
     InputRequest,
@@ -277,6 +278,8 @@ class Core:
                 self.relay.publication(message)
             case Finished():
                 self._finish(message)
+            case Caught(job=number):
+                self.interrupts.caught(number, now)
             case InputRequest(job=number):
                 self.questions.ask(message, self.running.get(number))
             case Ready(banner=banner):

@@ -119,6 +119,12 @@ class Interrupts:
         else:
             self._core.recovery.kill("the cell did not react to its interrupt")
 
+    def caught(self, number: int, now: float) -> None:
+        """Leave a job alone for a while that is on its way out."""
+        for ladder in self._ladders:
+            if number in ladder.jobs:
+                ladder.caught(number, now)
+
     def stack_taken(self, stack: str, numbers: tuple[int, ...], now: float) -> None:
         """Show under each cell where it still is, and what a second interrupt will do."""
         if _STACK_NUMBER not in numbers:

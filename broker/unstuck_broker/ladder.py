@@ -24,13 +24,16 @@ class Rung(Enum):
     """The worker is to be killed."""
 
 
+TRACEBACK_S = 10.0
+"""How long a cell may take to end once its interrupt has reached it."""
+
 Why = Literal["interrupt", "timeout"]
 
 
 class Ladder:
     """One interrupt on its way up, for the jobs that it aims at."""
 
-    __slots__ = ("_rung_s", "horizon", "jobs", "policy", "rung", "why")
+    __slots__ = ("_caught", "_rung_s", "horizon", "jobs", "policy", "rung", "why")
 
     def __init__(
         self, jobs: set[int], horizon: int, now: float, config: Config, why: Why = "interrupt"
@@ -46,11 +49,23 @@ class Ladder:
             why: a timeout kills at the grace whatever the policy says.
         """
         self.jobs = jobs
+        self._caught: set[int] = set()
         self.horizon = horizon
         self.rung = Rung.SIGNALLED
         self.why = why
         self.policy: InterruptPolicy = "always" if why == "timeout" else config.interrupt_policy
         self._rung_s = (now + config.interrupt_hard_s, now + config.interrupt_grace_s)
+
+    def caught(self, job: int, now: float) -> None:
+        """Take note that the interrupt has reached a job.
+
+        A first traceback loads modules and takes a second on a loaded machine: when each job has
+        come so far, what would disturb it is put off.
+        """
+        self._caught.add(job)
+        if self.jobs <= self._caught and self.rung in (Rung.SIGNALLED, Rung.RAISED):
+            self.rung = Rung.RAISED
+            self._rung_s = (now, now + TRACEBACK_S)
 
     def deadline_s(self) -> float | None:
         """Give the monotonic time of the next rung; None where only a second interrupt leads on."""

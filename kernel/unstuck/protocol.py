@@ -164,6 +164,12 @@ class Finished(_Message, frozen=True, tag="finished"):
     buffers: list[Any] = []  # bytes-like; empty in the packed message
 
 
+class Caught(_Message, frozen=True, tag="caught"):
+    """An interrupt has reached a job: its code has ended, its traceback is being made."""
+
+    job: int
+
+
 class InputRequest(_Message, frozen=True, tag="input_request"):
     """Ask the frontend of a job for a line of input; answered by one `InputReply`."""
 
@@ -222,6 +228,7 @@ ToBroker = (
     | Publish
     | Stream
     | Finished
+    | Caught
     | InputRequest
     | Pong
     | SetConcurrencyMode
@@ -234,6 +241,7 @@ ToBroker = (
 __all__ = [
     "AskExit",
     "AskRestart",
+    "Caught",
     "CloseSubshell",
     "Failed",
     "Finished",

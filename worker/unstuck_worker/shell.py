@@ -25,7 +25,7 @@ from traitlets import CBool, Instance, Type, default
 from typing_extensions import override
 
 from unstuck.jobcontext import get_context
-from unstuck.protocol import AskExit, StreamName
+from unstuck.protocol import AskExit, Caught, StreamName
 from unstuck_worker.cell import Cell
 from unstuck_worker.cellhistory import CellHistory
 from unstuck_worker.compiler import CellCompiler
@@ -236,6 +236,14 @@ class UnstuckShell(InteractiveShell):
         return inspect.iscoroutinefunction(self.find_magic(str(value.args[0].value), kind))
 
     # --- errors -----------------------------------------------------------------------------------
+
+    @override
+    def showtraceback(self, *arguments: Any, **options: Any) -> None:
+        """Show the exception that ended a cell; an interrupt that has come through is told first."""
+        context = get_context()
+        if context is not None and isinstance(sys.exc_info()[1], KeyboardInterrupt):
+            self.lane.send(Caught(context.job))
+        super().showtraceback(*arguments, **options)
 
     @override
     def _showtraceback(self, etype: Any, evalue: Any, stb: list[str]) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import traceback
 from typing import TYPE_CHECKING, Any
 
 from IPython.core.shellapp import InteractiveShellApp
 from traitlets import Any as AnyTrait
+from traitlets import List
 from traitlets.config.configurable import LoggingConfigurable
 
 if TYPE_CHECKING:
@@ -21,7 +23,7 @@ class IPKernelApp(InteractiveShellApp, LoggingConfigurable):
     name = "unstuck"
     profile_dir = AnyTrait()
     ipython_dir = AnyTrait("")
-    extra_args: tuple[str, ...] = ()
+    extra_args = List()
 
 
 class Startup:
@@ -35,6 +37,7 @@ class Startup:
             shell=shell,
             profile_dir=profile.directory,
             ipython_dir=profile.ipython_dir,
+            log=logging.getLogger("unstuck.worker"),
         )
 
     def run(self) -> None:

@@ -1,0 +1,52 @@
+"""Notice that a cell has started processes, which may go on writing when it has ended.
+
+An audit hook would see more, but it would also make every ``id()`` and ``open()`` of user code slower.
+"""
+
+from __future__ import annotations
+
+import _posixsubprocess
+import os
+import subprocess
+from functools import wraps
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_OS_CALLS = ("system", "posix_spawn", "posix_spawnp")
+
+
+class Spawns:
+    """Whether any process was started since `take`."""
+
+    def __init__(self) -> None:
+        """Notice nothing before `watch`."""
+        self._seen = False
+
+    def watch(self) -> None:
+        """Notice every process that Python code starts from here on."""
+        os.register_at_fork(before=self._note)
+        for name in _OS_CALLS:
+            if hasattr(os, name):
+                setattr(os, name, self._noting(getattr(os, name)))
+        noting = self._noting(_posixsubprocess.fork_exec)
+        _posixsubprocess.fork_exec = noting
+        if hasattr(subprocess, "_fork_exec"):
+            subprocess._fork_exec = noting  # noqa: SLF001  (its own name for the same function)
+
+    def take(self) -> bool:
+        """Say whether a process was started since the last call."""
+        seen, self._seen = self._seen, False
+        return seen
+
+    def _note(self) -> None:
+        self._seen = True
+
+    def _noting(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(function)
+        def call(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+            self._seen = True
+            return function(*args, **kwargs)
+
+        return call
