@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -82,7 +82,7 @@ def run(
     path = save(place / "in.ipynb", *cells)
     recorder, output = Recorder(), place / "out.ipynb"
     options = RunOptions(
-        kernel=kernel, timeout_s=timeout_s, allow_errors=allow_errors, folder=folder
+        kernel=replace(kernel, cell_timeout_s=timeout_s), allow_errors=allow_errors, folder=folder
     )
     report = asyncio.run(run_notebook(path, output, options, recorder, StopRequest()))
     return Ran(report, load(output), recorder)

@@ -85,9 +85,9 @@ def run_command(
     from unstuck.headless.kernel import KernelChoice, find_spec
     from unstuck.headless.runner import RunOptions
 
-    choice = KernelChoice(name=kernel, settings=settings)
+    choice = KernelChoice(name=kernel, settings=settings, cell_timeout_s=timeout)
     find_spec(choice)  # a typo is told once, not once a notebook
-    options = RunOptions(kernel=choice, timeout_s=timeout, allow_errors=allow_errors, folder=cwd)
+    options = RunOptions(kernel=choice, allow_errors=allow_errors, folder=cwd)
     jobs = plan_outputs(notebooks, output=output, folder=output_dir, inplace=inplace)
     batch = Batch(options, Console(stderr=True), quiet=quiet)
     ctx.exit(asyncio.run(batch.run(jobs)))

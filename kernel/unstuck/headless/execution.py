@@ -57,7 +57,8 @@ class Execution:
     timeout_s: float | None = None
     failures: list[CellFailure] = field(default_factory=list[CellFailure])
     cells_run: int = 0
-    _error: Mapping[str, Any] | None = None
+    _reply: Mapping[str, Any] | None = None
+    """The content of the running cell's reply, when it has come."""
     _client: NotebookClient = field(init=False)
 
     def __post_init__(self) -> None:
@@ -66,6 +67,7 @@ class Execution:
             self.notebook,
             km=self.kernel.manager,
             allow_errors=self.allow_errors,
+            timeout=None,
             iopub_timeout=LAST_OUTPUT_S,
             raise_on_iopub_timeout=True,
             on_cell_executed=self._note_reply,
@@ -81,6 +83,7 @@ class Execution:
                 if is_code(cell) and not await self._run_cell(cell, index):
                     break
         finally:
+            await self.kernel.outputs.drain()
             self._client.set_widgets_metadata()
 
     async def _run_cell(self, cell: NotebookNode, index: int) -> bool:
@@ -98,22 +101,24 @@ class Execution:
 
     async def _outcome(self, cell: NotebookNode, index: int) -> CellFailure | None:
         """Send a cell and wait for its end, forced if need be."""
-        self._error = None
+        self._reply = None
         client = self.kernel.client
         client.cell_metadata = {**cell.metadata, "cellId": cell.get("id", "")}
         limit_s = own_timeout_s(cell.metadata) or self.timeout_s
+        started_s = time.monotonic()
         job = asyncio.ensure_future(self._client.async_execute_cell(cell, index))
         cause = Cause.error
-        if not await self.stop.watch(job, limit_s):
+        last_s = None if limit_s is None else limit_s + self.kernel.overtime_s
+        if not await self.stop.watch(job, last_s):
             cause = Cause.stopped if self.stop.asked else Cause.timeout
             await self._end(job)
         self._keep_late_outputs(cell, index)
         error = await _error_of(job)
-        if isinstance(error, DeadKernelError) and cause is Cause.error:
-            cause = Cause.death
-        if error is None and self._error is None and cause is Cause.error:
-            return None
-        if cause is Cause.error and "raises-exception" in cell.metadata.get("tags", []):
+        if cause is Cause.error:
+            cause = self._cause_of(error, limit_s, started_s)
+        is_fine = error is None and self._error is None
+        may_raise = "raises-exception" in cell.metadata.get("tags", [])
+        if (is_fine and cause is not Cause.timeout) or (may_raise and cause is Cause.error):
             return None
         failure = await self._describe(cause, index, error, limit_s)
         _note_in_cell(cell, failure)
@@ -127,9 +132,23 @@ class Execution:
             job.cancel()
 
     def _note_reply(self, *, execute_reply: Mapping[str, Any], **_: object) -> None:
-        content: Mapping[str, Any] = execute_reply["content"]
-        if content["status"] != "ok":
-            self._error = content
+        self._reply = execute_reply["content"]
+
+    @property
+    def _error(self) -> Mapping[str, Any] | None:
+        """The reply's content when it is not a good one."""
+        reply = self._reply
+        return None if reply is None or reply["status"] == "ok" else reply
+
+    def _cause_of(
+        self, error: BaseException | None, limit_s: float | None, started_s: float
+    ) -> Cause:
+        """Tell the causes apart that come with the cell's own end."""
+        if isinstance(error, DeadKernelError):
+            return Cause.death
+        ename = (self._error or {}).get("ename")
+        late = limit_s is not None and time.monotonic() >= started_s + limit_s
+        return Cause.timeout if late and ename == "TimeoutError" else Cause.error
 
     def _keep_late_outputs(self, cell: NotebookNode, index: int) -> None:
         client = self._client
@@ -145,8 +164,11 @@ class Execution:
         """Say what happened to a cell, in words."""
         reply = self._error or {}
         ename, evalue = str(reply.get("ename", "")), str(reply.get("evalue", ""))
-        ended = "" if reply else "; it did not react to an interrupt, so its kernel was killed"
+        killed = "; it did not react to an interrupt, so its kernel was killed"
+        ended = killed if self._reply is None else ""
         match cause:
+            case Cause.timeout if ename == "TimeoutError":
+                pass  # a kernel of ours kept the limit itself, and knows more
             case Cause.timeout:
                 ename = "TimeoutError"
                 evalue = f"the cell ran longer than {limit_s:g} s{ended}"
@@ -189,11 +211,12 @@ async def _error_of(job: asyncio.Future[Any]) -> BaseException | None:
 def _note_in_cell(cell: NotebookNode, failure: CellFailure) -> None:
     """Leave a failure in the notebook too, where the kernel itself could not tell."""
     text = f"{failure.ename}: {failure.evalue}"
-    if not any(output.output_type == "error" for output in cell.outputs):
+    errors = [output.ename for output in cell.outputs if output.output_type == "error"]
+    if not errors:
         traceback = [*failure.traceback, text]
         cell.outputs.append(
             error_output(ename=failure.ename, evalue=failure.evalue, traceback=traceback)
         )
-    elif failure.cause is not Cause.error:
+    elif failure.ename not in errors:
         # The kernel knows of an interrupt only, not of what it was for.
         cell.outputs.append(stderr_output(text + "\n"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import tempfile
 from contextlib import asynccontextmanager
@@ -15,6 +16,7 @@ from jupyter_client.kernelspec import KernelSpec, KernelSpecManager, NoSuchKerne
 from jupyter_client.manager import AsyncKernelManager
 from typing_extensions import override
 
+from unstuck.config import parse_settings
 from unstuck.errors import ConfigError, KernelError
 from unstuck.headless.outputs import OutputChannel
 from unstuck.kernelspec import DEFAULT_NAME, RESOURCES, SpecOptions, is_ours, make_spec
@@ -28,7 +30,10 @@ if TYPE_CHECKING:
 START_DEADLINE_S = 60.0
 STOP_DEADLINE_S = 15.0
 INFO_DEADLINE_S = 10.0
+LADDER_MARGIN_S = 3.0
+"""Beyond the grace of our interrupt ladder: killing, recovering, replying."""
 LOG_LINES = 20
+LOG_BYTES = 1 << 16
 
 # Nobody is there who could interrupt a second time, or page through the history.
 HEADLESS_SETTINGS = ("interrupt_policy=always", "history=false")
@@ -45,6 +50,13 @@ class KernelChoice:
     name: str | None = None
     """An installed kernelspec; None is unstuck in this Python, which needs no installing."""
     settings: Sequence[str] = ()
+    cell_timeout_s: float | None = None
+    """For each cell that sets none itself; ours keeps it by itself, and says where a cell hung."""
+
+    def all_settings(self) -> list[str]:
+        """List the settings for a kernel of ours; the last of a name counts."""
+        limit = [] if self.cell_timeout_s is None else [f"cell_timeout_s={self.cell_timeout_s}"]
+        return [*HEADLESS_SETTINGS, *self.settings, *limit]
 
 
 class OneSpecManager(KernelSpecManager):
@@ -90,7 +102,7 @@ def find_spec(choice: KernelChoice) -> KernelSpec:
     Raises:
         ConfigError: no such kernelspec, bad settings, or settings for a kernel that is not ours.
     """
-    settings = (*HEADLESS_SETTINGS, *choice.settings)
+    settings = choice.all_settings()
     if choice.name is None:
         fields = make_spec(SpecOptions(settings=settings))
         return KernelSpec(name=DEFAULT_NAME, resource_dir=str(RESOURCES), **fields)
@@ -116,6 +128,8 @@ class HeadlessKernel:
     manager: AsyncKernelManager
     client: CellClient
     log: IO[bytes]
+    overtime_s: float
+    """How much later than at its limit a cell's reply may come: ours ends the cell by itself."""
 
     @property
     def outputs(self) -> OutputChannel:
@@ -126,8 +140,9 @@ class HeadlessKernel:
 
     def log_tail(self) -> list[str]:
         """Give the last lines that the kernel's process itself wrote."""
-        self.log.seek(0)
-        return self.log.read().decode(errors="replace").splitlines()[-LOG_LINES:]
+        # The kernel's processes write at the same file position: reading must not move it.
+        data = os.pread(self.log.fileno(), LOG_BYTES, max(0, _size(self.log) - LOG_BYTES))
+        return data.decode(errors="replace").splitlines()[-LOG_LINES:]
 
     async def exit_status(self) -> str:
         """Say how the kernel's process ended."""
@@ -153,6 +168,16 @@ class HeadlessKernel:
         await asyncio.wait_for(self.manager.shutdown_kernel(now=True), STOP_DEADLINE_S)
 
 
+def _size(file: IO[bytes]) -> int:
+    return os.fstat(file.fileno()).st_size
+
+
+def _overtime_s(choice: KernelChoice, spec: KernelSpec) -> float:
+    if not is_ours(spec.argv):
+        return 0.0
+    return parse_settings(choice.all_settings()).interrupt_grace_s + LADDER_MARGIN_S
+
+
 @asynccontextmanager
 async def running_kernel(
     choice: KernelChoice,
@@ -167,8 +192,9 @@ async def running_kernel(
         ConfigError: the choice names no kernel.
         KernelStartError: the kernel ended, or did not answer in time.
     """
+    spec = find_spec(choice)
     specs = OneSpecManager()
-    specs.spec = find_spec(choice)
+    specs.spec = spec
     manager = AsyncKernelManager(kernel_name=choice.name or DEFAULT_NAME, kernel_spec_manager=specs)
     manager.client_factory = CellClient
     with tempfile.TemporaryFile() as log:
@@ -178,7 +204,7 @@ async def running_kernel(
             assert isinstance(client, CellClient)
             client.iopub_channel_class = OutputChannel
             client.start_channels(hb=False)
-            kernel = HeadlessKernel(manager, client, log)
+            kernel = HeadlessKernel(manager, client, log, _overtime_s(choice, spec))
             try:
                 await _wait_until_ready(kernel, stop, start_deadline_s)
                 yield kernel

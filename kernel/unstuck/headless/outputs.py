@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+from queue import Empty
 from typing import TYPE_CHECKING, Any
 
 from jupyter_client.channels import AsyncZMQSocketChannel
@@ -14,6 +17,11 @@ if TYPE_CHECKING:
     from jupyter_client.session import Session
 
 Message = dict[str, Any]
+
+QUIET_S = 0.15
+"""Longer than a kernel keeps text to join it with its neighbours."""
+DRAIN_DEADLINE_S = 2.0
+"""For a thread that prints without end."""
 
 
 class OutputChannel(AsyncZMQSocketChannel):
@@ -43,3 +51,10 @@ class OutputChannel(AsyncZMQSocketChannel):
                 return message
             if message["msg_type"] not in ("status", "execute_input"):
                 deliver(message)
+
+    async def drain(self) -> None:
+        """Take what is still on its way, until it is quiet for a moment."""
+        with contextlib.suppress(Empty, TimeoutError):
+            async with asyncio.timeout(DRAIN_DEADLINE_S):
+                while True:
+                    await self.get_msg(timeout=QUIET_S)

@@ -32,8 +32,6 @@ class RunOptions:
     """How notebooks are run."""
 
     kernel: KernelChoice = field(default_factory=KernelChoice)
-    timeout_s: float | None = None
-    """For each cell that sets none itself."""
     allow_errors: bool = False
     folder: Path | None = None
     """Where the cells run; None is where the notebook is."""
@@ -89,7 +87,7 @@ async def _execute(
             observer=observer,
             stop=stop,
             allow_errors=options.allow_errors,
-            timeout_s=options.timeout_s,
+            timeout_s=options.kernel.cell_timeout_s,
         )
         notebook.metadata["language_info"] = await kernel.language_info()
         await execution.run()
