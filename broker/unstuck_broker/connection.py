@@ -6,6 +6,7 @@ and written back with everything else that the file had, also what we do not kno
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -117,9 +118,10 @@ class Connection(Struct, frozen=True, kw_only=True):
             ) from None
 
     def remove(self) -> None:
-        """Delete the file if we made it; without complaint if it is gone."""
+        """Delete the file if we made it; without complaint if it is gone or cannot be deleted."""
         if self.created:
-            self.path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                self.path.unlink()
 
 
 def read_connection(path: Path) -> Connection:
