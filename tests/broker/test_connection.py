@@ -268,6 +268,7 @@ def test_a_file_that_cannot_be_written_is_a_clear_error_and_stays_as_it_was(file
     (file.parent / "no folder").write_text("a file where the folder should be")
     with pytest.raises(ConfigError, match=r"cannot write connection file .*: (File exists|Not a)"):
         connection.write()
+    connection.remove()
     file.mkdir()
     with pytest.raises(ConfigError, match="Is a directory"):
         new_connection(file).write()
