@@ -9,18 +9,18 @@ import contextvars
 import importlib
 import logging
 import threading
-from contextlib import nullcontext
 from functools import partial
 from time import monotonic
-from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, Self, TypeVar, cast, overload
 
-from unstuck.callerthread import ThreadStart, check_backend
+from unstuck.callerthread import check_backend
 from unstuck.callqueue import QueuedCall, QueueMap
 from unstuck.completion import ReturnWhen, as_completed, wait
 from unstuck.deadlock import DeadlockError
 from unstuck.eitherway import GetMethod, ToThreadMethod
 from unstuck.future import Future, InvalidStateError, current_future
 from unstuck.lifespan import STOP_DEADLINE_S, Lifespan
+from unstuck.registry import registry
 from unstuck.scheduler import DelayedCall, Scheduler, is_awaitable
 from unstuck.seconds import check_seconds
 from unstuck.threadpool import pool
@@ -53,9 +53,6 @@ __all__ = [
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-START_DEADLINE_S = 60.0
-"""How long a new thread may take until its event loop runs."""
 
 
 _LAZY = {
@@ -103,10 +100,6 @@ class Caller:
     get: ClassVar[GetMethod] = GetMethod()
     to_thread: ClassVar[ToThreadMethod] = ToThreadMethod()
 
-    _instances: ClassVar[dict[threading.Thread, Caller]] = {}
-    _naming: ClassVar[threading.Lock] = threading.Lock()
-    """Held while a thread with a name is started: a name has one Caller."""
-
     def __new__(
         cls,
         *,
@@ -148,12 +141,11 @@ class Caller:
         self.lifespan = Lifespan(thread, self.scheduler, self._forget)
         self._queues = QueueMap(self)
         self._protected = protected
-        cls._instances[thread] = self
+        registry.add(self)
         return self
 
     def _forget(self) -> None:
-        if self._instances.get(self.thread) is self:
-            del self._instances[self.thread]
+        registry.remove(self)
         pool.discard(self)
         self._queues.close_all()
 
@@ -207,9 +199,19 @@ class Caller:
                 f"{self!r} did not stop: a call goes on in spite of its cancellation"
             )
 
+    @overload
     def call_soon(
-        self, func: Callable[P, Awaitable[T] | T], /, *args: P.args, **kwargs: P.kwargs
-    ) -> Future[T]:
+        self, func: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Future[T]: ...
+
+    @overload
+    def call_soon(
+        self, func: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Future[T]: ...
+
+    def call_soon(
+        self, func: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Future[Any]:
         """Call ``func(*args, **kwargs)`` in the Caller's thread, in a copy of the current context.
 
         Args:
@@ -222,22 +224,27 @@ class Caller:
             anyio.ClosedResourceError: the Caller has stopped.
         """
         self._check_call(func)
-        future: Future[T] = Future(self.thread, is_call=True)
+        future: Future[Any] = Future(self.thread, is_call=True)
         self.scheduler.submit(future, contextvars.copy_context(), func, args, kwargs)
         return future
 
+    @overload
     def call_later(
-        self,
-        delay: float,
-        func: Callable[P, Awaitable[T] | T],
-        /,
-        *args: P.args,
-        **kwargs: P.kwargs,
-    ) -> Future[T]:
+        self, delay: float, func: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Future[T]: ...
+
+    @overload
+    def call_later(
+        self, delay: float, func: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Future[T]: ...
+
+    def call_later(
+        self, delay: float, func: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Future[Any]:
         """Call as `call_soon` does, ``delay`` seconds after now."""
         self._check_call(func)
         delay_s = check_seconds(delay, "delay", self)
-        future: Future[T] = Future(self.thread, is_call=True)
+        future: Future[Any] = Future(self.thread, is_call=True)
         call = DelayedCall(self.scheduler, delay_s, future, func, args, kwargs)
         if delay_s == 0:
             call.submit()
@@ -262,11 +269,11 @@ class Caller:
     def call_using_backend(
         self,
         backend: Backend,
-        func: Callable[P, Awaitable[T] | T],
+        func: Callable[P, Any],
         /,
         *args: P.args,
         **kwargs: P.kwargs,
-    ) -> Future[T]:
+    ) -> Future[Any]:
         """Call as `call_soon` does, in an event loop of this kind.
 
         If it is not this Caller's kind, that is the loop of a child with a thread of its own, named
@@ -335,8 +342,7 @@ class Caller:
     @classmethod
     def find(cls, thread: threading.Thread) -> Self | None:
         """Give the Caller of a thread, or None."""
-        caller = cls._instances.get(thread)
-        return cast("Self | None", caller)
+        return cast("Self | None", registry.find(thread))
 
     @classmethod
     def current_future(cls) -> Future[Any] | None:
@@ -346,36 +352,21 @@ class Caller:
     @classmethod
     def all_callers(cls, running_only: bool = True) -> list[Caller]:
         """List the Callers in the order of their creation."""
-        callers = tuple(cls._instances.values())
-        return [caller for caller in callers if caller.running or not running_only]
+        return [caller for caller in registry.all() if caller.running or not running_only]
 
     @classmethod
     def stop_all(cls, *, _stop_protected: bool = False) -> None:
-        """Stop all Callers that are not protected, the youngest first, and wait for their end.
+        """Stop all Callers that are not protected, and wait for their end.
 
         Raises:
             TimeoutError: some did not end; the message names them.
         """
-        callers = [
-            caller
-            for caller in reversed(tuple(cls._instances.values()))
-            if _stop_protected or not caller.protected
-        ]
-        for caller in callers:
-            caller.lifespan.request_stop()
-        until = monotonic() + STOP_DEADLINE_S
-        if left := [caller for caller in callers if not caller.lifespan.await_end(until)]:
-            raise TimeoutError(
-                f"{left!r} did not stop: a call goes on in spite of its cancellation"
-            )
+        registry.stop([c for c in registry.all() if _stop_protected or not c.protected])
 
     @classmethod
     def forget_dead_threads(cls) -> None:
         """End the Callers whose threads a fork did not take along; for the copy, after the fork."""
-        cls._naming = threading.Lock()
-        for caller in tuple(cls._instances.values()):
-            if not caller.thread.is_alive():
-                caller.lifespan.request_stop()
+        registry.forget_dead_threads()
 
     @classmethod
     def start_new(
@@ -403,18 +394,9 @@ class Caller:
         backend = check_backend(
             (current_backend() or "asyncio") if isinstance(backend, NoValue) else backend
         )
-        if name == threading.main_thread().name:
-            raise RuntimeError(
-                f"Caller<{name}> does not exist: it is made in the main thread, with"
-                " `async with Caller(create=True)`"
-            )
         options = None if isinstance(backend_options, NoValue) else backend_options
-
         make = partial(cls, create=True, protected=protected, log=log)
-        with cls._naming if name is not None else nullcontext():
-            if cls._named(name) is not None:
-                raise RuntimeError(f"Caller<{name}> exists already")
-            return ThreadStart(make, backend, name, options).wait(START_DEADLINE_S)
+        return registry.start(make, backend, name, options)
 
     @classmethod
     def get_instance(cls, name: str | None = "MainThread", *, create: bool = False) -> Self:
@@ -427,35 +409,28 @@ class Caller:
         Raises:
             RuntimeError: there is none.
         """
-        found = cls._named(name)
-        if found is not None:
-            return found
-        if create and name != threading.main_thread().name:
+        found = registry.named(name)
+        if found is None and create and name != threading.main_thread().name:
             try:
-                return cls.start_new(name=name)
+                found = cls.start_new(name=name)
             except RuntimeError:
                 # Another thread may have started it at this moment.
-                if (found := cls._named(name)) is not None:
-                    return found
-                raise
-        raise RuntimeError(f"Caller<{name}> does not exist")
-
-    @classmethod
-    def _named(cls, name: str | None) -> Self | None:
-        for thread, caller in tuple(cls._instances.items()):
-            if thread.name == name and name is not None:
-                return cast("Self", caller)
-        return None
+                found = registry.named(name)
+                if found is None:
+                    raise
+        if found is None:
+            raise RuntimeError(f"Caller<{name}> does not exist")
+        return cast("Self", found)
 
     @classmethod
     def to_thread_by_name(
         cls,
         name: str | None,
-        func: Callable[P, Awaitable[T] | T],
+        func: Callable[P, Any],
         /,
         *args: P.args,
         **kwargs: P.kwargs,
-    ) -> Future[T]:
+    ) -> Future[Any]:
         """Call as `call_soon` does in the Caller of this name, which is started if there is none.
 
         Without a name this is `to_thread`. The main thread's Caller is never started, only used.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from unstuck.callerthread import check_backend
 from unstuck.threadpool import pool
@@ -28,9 +28,15 @@ class BoundToThread:
         self._owner = owner
         self._caller = caller
 
+    @overload
     def __call__(
-        self, func: Callable[P, Awaitable[T] | T], /, *args: P.args, **kwargs: P.kwargs
-    ) -> Future[T]:
+        self, func: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Future[T]: ...
+
+    @overload
+    def __call__(self, func: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]: ...
+
+    def __call__(self, func: Callable[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> Future[Any]:
         """Call ``func`` as `Caller.call_soon` does, in an idle thread of the pool or a new one.
 
         The thread has an event loop of the same kind as the Caller (called on the class: as the

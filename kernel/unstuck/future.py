@@ -13,9 +13,8 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar, cast, overload
 
 from unstuck.calls import DoneCallback, ScopeCall, find_caller
-from unstuck.deadlock import DeadlockError, blocking, check_deadlock
 from unstuck.seconds import check_timeout
-from unstuck.waiting import ThreadWaiter, new_waiter
+from unstuck.waits import wait_in_task, wait_in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -100,7 +99,7 @@ class Future(Generic[T]):
 
     def __await__(self) -> Generator[Any, None, T]:
         if self._state == PENDING:
-            yield from self.wait(result=False).__await__()
+            yield from wait_in_task(self, current_future.get(), None, shield=False).__await__()
         return self.result()
 
     @overload
@@ -130,24 +129,7 @@ class Future(Generic[T]):
         """
         timeout_s = check_timeout(timeout, self)
         if self._state == PENDING:
-            waiting = current_future.get()
-            if waiting is not None and not waiting.is_running_here():
-                waiting = None
-            waiter = new_waiter()
-            try:
-                if waiting is not None:
-                    waiting.waits_for = self
-                    check_deadlock(self, waiting)
-                self.add_entry(waiter)
-                await waiter.park(timeout_s)
-                late = self._state == PENDING
-            finally:
-                if waiting is not None:
-                    waiting.waits_for = None
-                if self._state == PENDING:
-                    self.leave(waiter, shield=shield)
-            if late:
-                raise TimeoutError(f"Future<{self.thread.name}> was not done within {timeout_s} s")
+            await wait_in_task(self, current_future.get(), timeout_s, shield=shield)
         return self.result() if result else None
 
     @overload
@@ -170,25 +152,7 @@ class Future(Generic[T]):
             DeadlockError: the future belongs to this thread or to the main thread, or waits for
                 this one.
         """
-        timeout_s = check_timeout(timeout, self)
-        here = threading.current_thread()
-        if self.thread in (here, threading.main_thread()):
-            raise DeadlockError(
-                f"{self!r} cannot be waited for by blocking {here.name!r}: it belongs to the thread"
-                f" {self.thread.name!r}. Use `await future` there."
-            )
-        if self._state == PENDING:
-            waiter = ThreadWaiter()
-            try:
-                with blocking(here, self):
-                    self.add_entry(waiter)
-                    waiter.park_sync(timeout_s)
-                late = self._state == PENDING
-            finally:
-                if self._state == PENDING:
-                    self.leave(waiter, shield=shield)
-            if late:
-                raise TimeoutError(f"Future<{self.thread.name}> was not done within {timeout_s} s")
+        wait_in_thread(self, check_timeout(timeout, self), shield=shield)
         return self.result() if result else None
 
     def set_result(self, value: T) -> None:
@@ -233,8 +197,7 @@ class Future(Generic[T]):
         if self._state == PENDING:
             parts = [part for part in (self._cancel_message, msg) if part]
             self._cancel_message = "\n".join(parts)
-            # A call that begins looks at the message after it has set _call: one of the two sees
-            # the other.
+            # A call that begins sets _call, then looks at the message: one sees the other.
             call = self._call
             if call is None or not call.cancel():
                 self.finish(CANCELLED)

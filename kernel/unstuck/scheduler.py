@@ -293,7 +293,7 @@ class DelayedCall:
         if self._scheduler.closing or host is None:
             self.submit()
         else:
-            host.later(self._due_s - monotonic(), self.submit, self._future)
+            host.later(max(0.0, self._due_s - monotonic()), self.submit, self._future)
 
     def submit(self) -> None:
         """Have it run now."""

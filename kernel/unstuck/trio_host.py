@@ -92,24 +92,32 @@ class TrioHost:
         self._nursery.start_soon(self._run, call, future, awaitable)
 
     async def _run(self, call: TrioCall, future: Future[Any], awaitable: Awaitable[Any]) -> None:
-        self._step(call)
         try:
+            self._step(call)
             if future.cancelled():
                 close(awaitable)
                 self.owner.settle(future, CANCELLED)
                 return
             with call.scope:
-                try:
-                    value = await awaitable
-                except trio.Cancelled as error:
-                    self.owner.settle(future, CANCELLED, error)
-                    raise
-                except BaseException as error:  # noqa: BLE001  (it belongs to the future)
-                    self.owner.settle(future, ERROR, without_frame(error))
-                else:
-                    self.owner.settle(future, RESULT, value)
+                await self._await(future, awaitable)
+        except trio.Cancelled:
+            raise
+        except BaseException as error:  # noqa: BLE001  (it would end the nursery)
+            # An interrupt came between the end of the call and its settlement.
+            self.owner.settle(future, ERROR, error)
         finally:
             self.active.pop(future, None)
+
+    async def _await(self, future: Future[Any], awaitable: Awaitable[Any]) -> None:
+        try:
+            value = await awaitable
+        except trio.Cancelled as error:
+            self.owner.settle(future, CANCELLED, error)
+            raise
+        except BaseException as error:  # noqa: BLE001  (it belongs to the future)
+            self.owner.settle(future, ERROR, without_frame(error))
+        else:
+            self.owner.settle(future, RESULT, value)
 
     def _step(self, call: TrioCall) -> None:
         call.task = trio.lowlevel.current_task()

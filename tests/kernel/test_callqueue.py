@@ -1,4 +1,4 @@
-"""Queues of calls: one after another, each in its own context, with a limit, until they are closed."""
+"""Queues of calls: one after another, each in its own context, with a limit, until closed."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import pytest
 from kernel.callers import (
     BACKENDS,
     DEADLINE_S,
+    awaits,
     nothing_left,
     run_with_caller,
     sleep,
@@ -145,14 +146,17 @@ def test_a_full_queue_refuses_and_names_the_caller(backend: Backend) -> None:
     async def main(caller: Caller) -> None:
         gate: Future[None] = Future()
 
+        begun: list[int] = []
+
         async def stand(number: int) -> None:
+            begun.append(number)
             await gate
 
         caller.queue_call(stand, 0, max_buffer_size=2)
-        await sleep(backend, 0.01)
+        await until(backend, lambda: begun == [0], "the first one has begun")
         caller.queue_call(stand, 1)
         caller.queue_call(stand, 2)
-        with pytest.raises(anyio.WouldBlock, match="Caller<MainThread>: 2 calls of .*stand wait"):
+        with pytest.raises(anyio.WouldBlock, match=r"Caller<MainThread>: 2 calls of .*stand wait"):
             caller.queue_call(stand, 3)
         gate.set_result(None)
 
@@ -188,9 +192,11 @@ def test_waiting_for_room_keeps_the_order_and_loses_nothing(backend: Backend) ->
 def test_a_call_that_waits_for_room_can_be_withdrawn(backend: Backend) -> None:
     async def main(caller: Caller) -> None:
         gate: Future[None] = Future()
+        begun: list[int] = []
         seen: list[int] = []
 
         async def step(number: int) -> None:
+            begun.append(number)
             await gate
             seen.append(number)
 
@@ -200,17 +206,17 @@ def test_a_call_that_waits_for_room_can_be_withdrawn(backend: Backend) -> None:
             await sending
 
         await send(0)
-        await sleep(backend, 0.005)
+        await until(backend, lambda: begun == [0], "the first one has begun")
         await send(1)
         third = caller.call_soon(send, 2)
-        await sleep(backend, 0.005)
-        assert not third.done()
+        await until(backend, lambda: awaits(caller, third), "there is no room")
         third.cancel()
         await third.wait(result=False)
         gate.set_result(None)
         await until(backend, lambda: len(seen) == 2, "the others have run")
-        await sleep(backend, 0.005)
-        assert seen == [0, 1]
+        caller.queue_call(step, 3)
+        await until(backend, lambda: len(seen) == 3, "and so has a later one")
+        assert seen == [0, 1, 3]
 
     run_with_caller(backend, main)
 
@@ -219,9 +225,11 @@ def test_a_call_that_waits_for_room_can_be_withdrawn(backend: Backend) -> None:
 def test_a_closed_queue_drops_what_waits(backend: Backend) -> None:
     async def main(caller: Caller) -> None:
         gate: Future[None] = Future()
+        begun: list[int] = []
         seen: list[int] = []
 
         async def step(number: int) -> None:
+            begun.append(number)
             await gate
             seen.append(number)
 
@@ -230,7 +238,7 @@ def test_a_closed_queue_drops_what_waits(backend: Backend) -> None:
         caller.queue_close(step)
         for number in range(3):
             caller.queue_call(step, number, max_buffer_size=3)
-        await sleep(backend, 0.005)
+        await until(backend, lambda: begun == [0], "the first one has begun")
         caller.queue_call(step, 3)
         last = caller.queue_call(step, 4, wait=True)
         assert last is not None
@@ -238,7 +246,7 @@ def test_a_closed_queue_drops_what_waits(backend: Backend) -> None:
         closed = caller.queue_get(step)
         assert closed is not None
         assert caller.queue_exists(step)
-        await sleep(backend, 0.005)
+        await until(backend, lambda: awaits(caller, sending), "there is no room")
         await Caller.to_thread(caller.queue_close, step)
         assert not caller.queue_exists(step)
         await closed
@@ -246,8 +254,8 @@ def test_a_closed_queue_drops_what_waits(backend: Backend) -> None:
             await sending
         gate.set_result(None)
         await until(backend, lambda: bool(seen), "the one that ran has ended")
-        await sleep(backend, 0.005)
-        assert seen == [0]
+        await caller.call_soon(lambda: None)
+        assert begun == seen == [0]
 
     run_with_caller(backend, main)
 
@@ -276,11 +284,13 @@ def test_a_queue_ends_with_its_function_or_the_object_of_its_method(backend: Bac
             )
         futures: list[Any] = [caller.queue_get(owner.step), caller.queue_get(step)]
         assert all(future is not None and not future.done() for future in futures)
-        await sleep(backend, 0.005)
         del owner, step
-        await caller.call_soon(lambda: None)
-        gc.collect()
-        assert all(future.done() for future in futures)
+
+        def ended() -> bool:
+            gc.collect()
+            return all(future.done() for future in futures)
+
+        await until(backend, ended, "both queues are closed")
 
     run_with_caller(backend, main)
 

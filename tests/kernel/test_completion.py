@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import AsyncGenerator, Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,6 +13,8 @@ from unstuck.caller import Caller, Future
 from unstuck.cancelled import FutureCancelledError
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Iterator
+
     from unstuck.typing import Backend
 
 both = pytest.mark.parametrize("backend", BACKENDS)
@@ -46,7 +47,8 @@ def test_nothing_to_wait_for_ends_at_once(backend: Backend) -> None:
             for future in list[Future[int]]():
                 yield future
 
-        for items in ([], iter([]), none()):
+        empty: tuple[Any, ...] = ([], iter([]), none())
+        for items in empty:
             assert [future async for future in Caller.as_completed(items)] == []
         assert await Caller.wait([]) == (set(), set())
 
@@ -56,7 +58,7 @@ def test_nothing_to_wait_for_ends_at_once(backend: Backend) -> None:
 @both
 def test_futures_of_many_threads_are_given_too(backend: Backend) -> None:
     async def main(caller: Caller) -> None:
-        futures = [Caller.to_thread(lambda n=n: n) for n in range(30)]  # type: ignore[misc]
+        futures = [Caller.to_thread(int, n) for n in range(30)]
         seen = {await future async for future in Caller.as_completed(futures)}
         assert seen == set(range(30))
 
@@ -76,7 +78,7 @@ def test_a_generator_is_taken_from_as_there_is_room(backend: Backend, limit: int
             for number in range(12):
                 made += 1
                 most = max(most, made - given)
-                yield Caller.to_thread(lambda n=number: n)  # type: ignore[misc]
+                yield Caller.to_thread(int, number)
 
         async def make_async() -> AsyncGenerator[Future[int], None]:
             for future in make():
@@ -138,11 +140,10 @@ def test_the_error_of_a_generator_comes_out(backend: Backend) -> None:
             yield caller.call_soon(lambda: 1)
             raise ZeroDivisionError("of the generator")
 
-        given: list[int] = []
+        given = Caller.as_completed(fail())
+        assert await (await anext(given)) == 1
         with pytest.raises(ZeroDivisionError, match="of the generator"):
-            async for future in Caller.as_completed(fail()):
-                given.append(future.result())
-        assert given == [1]
+            await anext(given)
 
     run_with_caller(backend, main)
 

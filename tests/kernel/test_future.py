@@ -9,6 +9,7 @@ import math
 import threading
 import time
 import weakref
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import anyio
@@ -279,7 +280,7 @@ def test_a_timeout_that_is_negative_or_no_number_is_a_value_error(bad: float) ->
 
 
 @pytest.mark.parametrize("bad", ["1", object(), True])
-def test_a_timeout_of_another_type_is_a_type_error(bad: Any) -> None:
+def test_a_timeout_of_another_type_is_a_type_error(bad: float) -> None:
     async def main(caller: Caller) -> None:
         future = caller.call_soon(asyncio.sleep, DEADLINE_S)
         with pytest.raises(TypeError, match="timeout must be a number of seconds"):
@@ -563,15 +564,16 @@ def test_callbacks_run_in_the_futures_thread_the_last_added_first(backend: Backe
         future: Future[int] = Future()
         calls: list[tuple[int, str]] = []
 
-        def note(number: int) -> None:
+        def note(number: int, done: Future[int]) -> None:
+            assert done is future
             calls.append((number, threading.current_thread().name))
 
         for number in range(3):
-            future.add_done_callback(lambda _, number=number: note(number))
+            future.add_done_callback(partial(note, number))
         await Caller.to_thread(future.set_result, 1)
         await until(backend, lambda: len(calls) == 3, "all have been called")
         assert calls == [(2, "MainThread"), (1, "MainThread"), (0, "MainThread")]
-        future.add_done_callback(lambda _: note(4))
+        future.add_done_callback(partial(note, 4))
         assert len(calls) == 3
         await until(backend, lambda: len(calls) == 4, "it was called later")
 
