@@ -60,8 +60,10 @@ class Ladder:
         """Take note that the interrupt has reached a job.
 
         A first traceback loads modules and takes a second on a loaded machine: when each job has
-        come so far, what would disturb it is put off.
+        come so far, what would disturb it is put off; once, since a cell may catch every interrupt.
         """
+        if job in self._caught:
+            return
         self._caught.add(job)
         if self.jobs <= self._caught and self.rung in (Rung.SIGNALLED, Rung.RAISED):
             self.rung = Rung.RAISED

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import platform
+import sys
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -77,8 +77,12 @@ def stream(name: StreamName, text: str) -> bytes:
 
 
 def kernel_info(banner: str) -> bytes:
-    """Build the kernel_info_reply; it needs no worker."""
-    major, minor, _ = platform.python_version_tuple()
+    """Build the kernel_info_reply; it needs no worker.
+
+    Args:
+        banner: IPython's; until a worker has told it, Python's own.
+    """
+    major, minor, *_ = sys.version_info
     return encode(
         {
             "status": "ok",
@@ -87,14 +91,14 @@ def kernel_info(banner: str) -> bytes:
             "implementation_version": __version__,
             "language_info": {
                 "name": "python",
-                "version": platform.python_version(),
+                "version": sys.version.split()[0],
                 "mimetype": "text/x-python",
                 "codemirror_mode": {"name": "ipython", "version": 3},
                 "pygments_lexer": "ipython3",
                 "nbconvert_exporter": "python",
                 "file_extension": ".py",
             },
-            "banner": banner,
+            "banner": banner or f"Python {sys.version}\nunstuck {__version__}",
             "help_links": [
                 {"text": text, "url": url.format(major, minor)} for text, url in _HELP_LINKS
             ],
