@@ -14,10 +14,10 @@ from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
 from unstuck.future import CANCELLED, ERROR, RESULT, Future
-from unstuck.hosts import Owner, TimerCall, close, without_frame
+from unstuck.hosts import Begin, Owner, TimerCall, close, itself, without_frame
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable
 
     from unstuck.calls import Call
     from unstuck.typing import Backend
@@ -31,13 +31,13 @@ CANCEL_AGAIN_S = 0.1
 class AsyncioCall:
     """A call that runs as a task of asyncio."""
 
-    __slots__ = ("_awaitable", "_host", "future", "started", "task")
+    __slots__ = ("_function", "_host", "future", "started", "task")
 
     task: asyncio.Task[None]
 
-    def __init__(self, host: AsyncioHost, future: Future[Any], awaitable: Awaitable[Any]) -> None:
+    def __init__(self, host: AsyncioHost, future: Future[Any], function: Begin) -> None:
         self._host = host
-        self._awaitable = awaitable
+        self._function = function
         self.future = future
         self.started = False
 
@@ -47,11 +47,12 @@ class AsyncioCall:
         self.started = True
         host.unstarted -= 1
         if future.cancelled():
-            close(self._awaitable)
-            host.owner.settle(future, CANCELLED)
+            self.drop()
             return
+        host.owner.enter(future)
+        function, args, kwargs = self._function
         try:
-            value = await self._awaitable
+            value = await function(*args, **kwargs)
         except asyncio.CancelledError as error:
             host.owner.settle(future, CANCELLED, error)
         except BaseException as error:  # noqa: BLE001  (it belongs to the future)
@@ -80,16 +81,12 @@ class AsyncioCall:
         if self.started:
             self.task.cancel()
 
-    def ended(self, task: asyncio.Task[None]) -> None:
-        self._host.active.pop(self.future, None)
-        if not self.started:
-            # Somebody cancelled all tasks of the loop in the moment before the first step.
-            self._host.unstarted -= 1
-            close(self._awaitable)
-        if not self.future.done():
-            # Or an interrupt came between the end of the call and its settlement.
-            error = None if task.cancelled() else task.exception()
-            self._host.owner.settle(self.future, CANCELLED if error is None else ERROR, error)
+    def drop(self) -> None:
+        """Settle the future of a call that will not start."""
+        function, args, _ = self._function
+        if function is itself:
+            close(args[0])
+        self._host.owner.settle(self.future, CANCELLED)
 
 
 class AsyncioHost:
@@ -105,12 +102,12 @@ class AsyncioHost:
         self.unstarted = 0
         self.active: dict[Future[Any], Call] = {}
         self._context = contextvars.Context()
+        self._fresh: list[AsyncioCall] = []
         self._body: asyncio.Task[Any] | None = None
         self._ending = False
 
     def wake(self) -> None:
-        # A copy of an empty context: a nested loop may drain inside of a drain, and a context is
-        # entered once.
+        # A copy: a nested loop may drain inside of a drain, and a context is entered once.
         if threading.get_ident() == self.ident:
             self.loop.call_soon(self.owner.drain, context=self._context.copy())
         else:
@@ -120,15 +117,33 @@ class AsyncioHost:
         """Drain again when the tasks made so far have taken their first steps."""
         self.wake()
 
-    def start(
-        self, future: Future[Any], awaitable: Awaitable[Any], context: contextvars.Context
-    ) -> None:
-        call = AsyncioCall(self, future, awaitable)
+    def start(self, future: Future[Any], context: contextvars.Context, function: Begin) -> None:
+        call = AsyncioCall(self, future, function)
         self.unstarted += 1
         call.task = self.loop.create_task(call.run(), context=context)
-        call.task.add_done_callback(call.ended, context=context)
         self.active[future] = call
         future.begin(call)
+        if not self._fresh:
+            self.loop.call_soon(self._sweep, context=self._context.copy())
+        self._fresh.append(call)
+
+    def _sweep(self) -> None:
+        """Find the calls whose tasks somebody cancelled before their first step."""
+        fresh = [call for call in self._fresh if not call.started]
+        self._fresh = [call for call in fresh if not call.task.done()]
+        for call in fresh:
+            if call.task.done():
+                self.unstarted -= 1
+                call.drop()
+        if self._fresh:
+            self.loop.call_soon(self._sweep, context=self._context.copy())
+
+    def recover(self) -> None:
+        """Settle the calls whose tasks ended by an interrupt outside of the user's code."""
+        for future, call in list(self.active.items()):
+            if isinstance(call, AsyncioCall) and call.started and call.task.done():
+                error = None if call.task.cancelled() else call.task.exception()
+                self.owner.settle(future, CANCELLED if error is None else ERROR, error)
 
     def later(self, delay_s: float, function: Callable[[], None], future: Future[Any]) -> None:
         handle = self.loop.call_later(
@@ -146,6 +161,7 @@ class AsyncioHost:
     async def open(self) -> None:
         """Take the current task for the body of the ``async with``."""
         self._body = asyncio.current_task()
+        self._cancelling = self._body.cancelling() if self._body is not None else 0
 
     def end_body(self) -> None:
         """Cancel the body, which a later `leave` then tells from a cancellation by others."""
@@ -159,13 +175,12 @@ class AsyncioHost:
         ours = False
         if self._ending and body is not None:
             try:
-                # A cancellation that came when the body was about to end is delivered at the next
-                # await.
+                # One that came when the body was about to end is delivered at the next await.
                 await asyncio.sleep(0)
             except asyncio.CancelledError as late:
                 error = late
-            body.uncancel()
-            ours = isinstance(error, asyncio.CancelledError) and not body.cancelling()
+            others = body.uncancel() > self._cancelling
+            ours = isinstance(error, asyncio.CancelledError) and not others
         await self._end_calls()
         return ours
 
@@ -177,5 +192,5 @@ class AsyncioHost:
             tasks = [call.task for call in self.active.values() if isinstance(call, AsyncioCall)]
             if tasks:
                 await asyncio.wait(tasks, timeout=CANCEL_AGAIN_S)
-            # The tasks' own callbacks, which strike them off, run in the next turn of the loop.
-            await asyncio.sleep(0)
+            self._sweep()
+            self.recover()

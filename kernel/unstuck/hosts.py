@@ -7,6 +7,7 @@ from others.
 from __future__ import annotations
 
 import threading
+from collections.abc import Awaitable, Callable
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -14,17 +15,21 @@ from unstuck.future import CANCELLED, Future
 
 if TYPE_CHECKING:
     import contextvars
-    from collections.abc import Awaitable, Callable
 
     from unstuck.calls import Call
     from unstuck.typing import Backend
     from unstuck.waiting import Resumable
 
 
+Begin = tuple[Callable[..., Awaitable[Any]], tuple[Any, ...], dict[str, Any]]
+"""What a task calls, and then awaits."""
+
+
 class Owner(Protocol):
     """The part of a Caller's scheduler that its host uses."""
 
     def drain(self) -> None: ...
+    def enter(self, future: Future[Any]) -> None: ...
     def post(self, entry: Resumable) -> bool: ...
     def settle(self, future: Future[Any], state: int, value: object = None) -> None: ...
 
@@ -56,10 +61,11 @@ class Host(Protocol):
     def defer(self) -> None:
         """Have the owner drain when all tasks have taken their first step."""
 
-    def start(
-        self, future: Future[Any], awaitable: Awaitable[Any], context: contextvars.Context
-    ) -> None:
-        """Await in a task of its own."""
+    def start(self, future: Future[Any], context: contextvars.Context, function: Begin) -> None:
+        """Call and await in a task of its own."""
+
+    def recover(self) -> None:
+        """Settle what an interrupt in the event loop left unsettled."""
 
     def later(self, delay_s: float, function: Callable[[], None], future: Future[Any]) -> None:
         """Call ``function`` after a while, unless the future is cancelled first."""
@@ -101,6 +107,11 @@ class TimerCall:
         if self._host.active.get(self._future) is self:
             del self._host.active[self._future]
             self._host.owner.settle(self._future, CANCELLED)
+
+
+def itself(awaitable: Awaitable[Any]) -> Awaitable[Any]:
+    """Stand for a function that has been called already."""
+    return awaitable
 
 
 def close(value: object) -> None:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from unstuck.calls import SYNC_CALL
 from unstuck.future import CANCELLED, ERROR, RESULT, Future, current_future
-from unstuck.hosts import Host, close, without_frame
+from unstuck.hosts import Host, close, itself, without_frame
 from unstuck.waiting import Resumable, here
 
 if TYPE_CHECKING:
@@ -146,7 +146,9 @@ class Scheduler:
             self.ended = True
 
     def wake_again(self) -> None:
-        """Wake the loop after an interrupt went through it, which may have lost a wake-up."""
+        """Go on after an interrupt went through the event loop and may have lost something."""
+        if self.host is not None:
+            self.host.recover()
         self._wake()
 
     def drain(self) -> None:
@@ -182,6 +184,8 @@ class Scheduler:
                 future, context, function, args, kwargs = entry
                 if future is None:
                     self._call_direct(function, args, kwargs)
+                elif _makes_coroutine(function):
+                    host.start(future, context, (function, args, kwargs))
                 else:
                     context.run(self._begin, future, context, function, args, kwargs)
                 entry = None
@@ -213,9 +217,7 @@ class Scheduler:
         """Run a call, inside its context, up to where it awaits."""
         host = self.host
         assert host is not None
-        current_future.set(future)
-        if self._library_var is not None:
-            self._library_var.set(host.backend)
+        self.enter(future)
         if not future.begin(SYNC_CALL):
             close(function)
             self.settle(future, CANCELLED)
@@ -227,9 +229,15 @@ class Scheduler:
             self.settle(future, CANCELLED if cancelled else ERROR, without_frame(error))
             return
         if is_awaitable(result) and result is not future:
-            host.start(future, result, context)
+            host.start(future, context, (itself, (result,), {}))
         else:
             self.settle(future, RESULT, result)
+
+    def enter(self, future: Future[Any]) -> None:
+        """Tell the current context, which is the call's, which call and which library it is in."""
+        current_future.set(future)
+        if self._library_var is not None and self.host is not None:
+            self._library_var.set(self.host.backend)
 
     def _call_direct(
         self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from unstuck.future import CANCELLED, ERROR, RESULT, Future
-from unstuck.hosts import Owner, TimerCall, close, without_frame
+from unstuck.hosts import Begin, Owner, TimerCall, close, itself, without_frame
 
 if TYPE_CHECKING:
     import contextvars
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable
 
     from unstuck.calls import Call
     from unstuck.typing import Backend
@@ -79,27 +79,25 @@ class TrioHost:
         """Drain again when the task made last takes its first step."""
         self._deferred = True
 
-    def start(
-        self,
-        future: Future[Any],
-        awaitable: Awaitable[Any],
-        context: contextvars.Context,  # noqa: ARG002  (the nursery copies the current one)
-    ) -> None:
+    def start(self, future: Future[Any], context: contextvars.Context, function: Begin) -> None:
         call = TrioCall(self)
         self.unstarted += 1
         self.active[future] = call
         future.begin(call)
-        self._nursery.start_soon(self._run, call, future, awaitable)
+        # The context may be entered at this moment, and the nursery copies the current one anyway.
+        context.copy().run(self._nursery.start_soon, self._run, call, future, function)
 
-    async def _run(self, call: TrioCall, future: Future[Any], awaitable: Awaitable[Any]) -> None:
+    async def _run(self, call: TrioCall, future: Future[Any], function: Begin) -> None:
         try:
             self._step(call)
             if future.cancelled():
-                close(awaitable)
+                if function[0] is itself:
+                    close(function[1][0])
                 self.owner.settle(future, CANCELLED)
                 return
+            self.owner.enter(future)
             with call.scope:
-                await self._await(future, awaitable)
+                await self._await(future, function)
         except trio.Cancelled:
             raise
         except BaseException as error:  # noqa: BLE001  (it would end the nursery)
@@ -108,9 +106,10 @@ class TrioHost:
         finally:
             self.active.pop(future, None)
 
-    async def _await(self, future: Future[Any], awaitable: Awaitable[Any]) -> None:
+    async def _await(self, future: Future[Any], begin: Begin) -> None:
+        function, args, kwargs = begin
         try:
-            value = await awaitable
+            value = await function(*args, **kwargs)
         except trio.Cancelled as error:
             self.owner.settle(future, CANCELLED, error)
             raise
@@ -118,6 +117,9 @@ class TrioHost:
             self.owner.settle(future, ERROR, without_frame(error))
         else:
             self.owner.settle(future, RESULT, value)
+
+    def recover(self) -> None:
+        """Do nothing: a task settles its call whatever happens to it."""
 
     def _step(self, call: TrioCall) -> None:
         call.task = trio.lowlevel.current_task()
