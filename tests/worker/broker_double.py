@@ -24,6 +24,7 @@ from unstuck.protocol import (
     InputReply,
     InputRequest,
     Interrupt,
+    NewPipes,
     Ping,
     Pong,
     Publish,
@@ -41,6 +42,13 @@ from unstuck.typing import MsgType, RunMode, SocketID
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+
+def make_header(job: int, kind: MsgType) -> dict[str, str]:
+    """Give the header of a request."""
+    header = {"msg_id": f"msg-{job}", "session": "client", "username": "me", "date": ""}
+    return {**header, "msg_type": kind.value, "version": "5.4"}
+
 
 ROOT = Path(__file__).parents[2]
 DEADLINE_S = 30.0
@@ -79,18 +87,26 @@ class Outputs:
         return str(content["data"]["text/plain"])
 
 
+@dataclass
+class Pipe:
+    """A pipe behind descriptor 1 or 2, of the running cell or of one that has ended."""
+
+    name: StreamName
+    job: int = 0
+
+
 class WorkerDouble:
     """The broker's side of one worker."""
 
-    def __init__(self, process: subprocess.Popen[bytes], **ends: Any) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], **ends: Any) -> None:  # noqa: ANN401
         self.process = process
         self.main: socket.socket = ends["main"]
         self.thread: socket.socket = ends["thread"]
         self.output: socket.socket = ends["output"]
-        self.pipes: dict[int, int] = ends["pipes"]
+        self.pipes: dict[int, Pipe] = {fd: Pipe(name) for fd, name in ends["pipes"].items()}
         self.stack: int = ends["stack"]
         self.page: int = ends["page"]
-        self.piped: dict[int, bytearray] = {1: bytearray(), 2: bytearray()}
+        self.piped: dict[StreamName, str] = dict.fromkeys(StreamName, "")
         self.all: list[ToBroker] = []
         self.jobs: dict[int, Outputs] = {}
         self.requests: list[InputRequest] = []
@@ -99,6 +115,8 @@ class WorkerDouble:
         self.is_closed = False
         self._decoder: Decoder[ToBroker] = Decoder(ToBroker)
         self._job = 0
+        self.running = 0
+        """The job whose text the pipes hold: the one that was sent last."""
 
     @classmethod
     def start(
@@ -106,8 +124,8 @@ class WorkerDouble:
         cwd: Path,
         *,
         env: dict[str, str] | None = None,
-        wait: bool = True,
-        **settings: Any,
+        first_on_path: Path | None = None,
+        **settings: Any,  # noqa: ANN401
     ) -> Self:
         pairs = [socket.socketpair() for _ in range(3)]
         out, err, stack = os.pipe(), os.pipe(), os.pipe()
@@ -115,7 +133,8 @@ class WorkerDouble:
         os.ftruncate(page, 4096)
         theirs = [pair[1].fileno() for pair in pairs] + [page]
         arguments = [str(fd) for fd in [*theirs, os.getpid(), stack[1]]]
-        path = os.pathsep.join(str(ROOT / part) for part in ("kernel", "broker", "worker"))
+        folders = [ROOT / part for part in ("kernel", "broker", "worker")]
+        path = os.pathsep.join(map(str, [*filter(None, [first_on_path]), *folders]))
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", "unstuck_worker", *arguments],
             stdin=subprocess.DEVNULL,
@@ -136,28 +155,36 @@ class WorkerDouble:
             main=main,
             thread=thread,
             output=output,
-            pipes={out[0]: 1, err[0]: 2},
+            pipes={out[0]: StreamName.stdout, err[0]: StreamName.stderr},
             stack=stack[0],
             page=page,
         )
         config = Config(**settings)
         worker.send_main(Start("session", "", worker_settings(config)))
-        if wait:
-            worker.wait_for(
-                lambda: worker.find(Ready) is not None or worker.find(Failed) is not None
-            )
-            failed = worker.find(Failed)
-            assert failed is None, failed
+        worker.wait_for(lambda: worker.find(Ready) or worker.find(Failed))
+        failed = worker.find(Failed)
+        if failed is not None:
+            worker.close()
+        assert failed is None, failed
         return worker
 
-    def find(self, kind: type[Any]) -> Any:
+    def find(self, kind: type[Any]) -> Any:  # noqa: ANN401
         return next((message for message in self.all if isinstance(message, kind)), None)
 
     def send_main(self, message: ToWorker) -> None:
-        self.main.sendall(b"".join(encode(message)))
+        self._send(self.main, message)
 
     def send_thread(self, message: ToWorker) -> None:
-        self.thread.sendall(b"".join(encode(message)))
+        self._send(self.thread, message)
+
+    def _send(self, sock: socket.socket, message: ToWorker) -> None:
+        """Send, and read meanwhile: a worker that waits for its reader takes nothing in."""
+        rest = memoryview(b"".join(encode(message)))
+        while rest:
+            if select.select([], [sock], [], 0)[1]:
+                rest = rest[sock.send(rest) :]
+            else:
+                self.pump(0.001)
 
     # --- reading ----------------------------------------------------------------------------------
 
@@ -165,10 +192,10 @@ class WorkerDouble:
         """Read what there is, waiting for so long at most."""
         sources = [*self.pipes] + ([] if self.is_closed else [self.output.fileno()])
         ready, _, _ = select.select(sources, [], [], timeout_s)
+        if self.output.fileno() in ready:
+            self._read_output()
         for fd in ready:
-            if fd == self.output.fileno():
-                self._read_output()
-            else:
+            if fd in self.pipes:
                 self._read_pipe(fd)
 
     def _read_output(self) -> None:
@@ -183,17 +210,32 @@ class WorkerDouble:
             self._take(message)
 
     def _read_pipe(self, fd: int) -> None:
+        # What the lane holds by now was written before what this pipe holds.
+        while not self.is_closed and select.select([self.output], [], [], 0)[0]:
+            self._read_output()
+        pipe = self.pipes[fd]
+        # As the broker does: busy before the read, idle when the text is on its way.
         os.pwrite(self.page, struct.pack("=I", 1), 0)
         data = os.read(fd, 1 << 18)
-        if not data:
+        text = data.decode(errors="replace")
+        self.piped[pipe.name] += text
+        if data:
+            stream = Stream(pipe.job, pipe.name, text)
+            self.all.append(stream)
+            job = pipe.job or self.running
+            self.jobs.setdefault(job, Outputs()).messages.append(stream)
+        else:
             os.close(fd)
             del self.pipes[fd]
-        number = self.pipes.get(fd, 0)
-        if data:
-            self.piped[number] += data
-            name = StreamName.stdout if number == 1 else StreamName.stderr
-            self.all.append(Stream(0, name, data.decode(errors="replace")))
         os.pwrite(self.page, struct.pack("=I", 0), 0)
+
+    def _change_pipes(self, message: NewPipes) -> None:
+        """Give the pipes so far to their job, and read the new ones for the next."""
+        for pipe in self.pipes.values():
+            pipe.job = pipe.job or message.job
+        out, err = self.passed.pop(0), self.passed.pop(0)
+        self.pipes[out] = Pipe(StreamName.stdout)
+        self.pipes[err] = Pipe(StreamName.stderr)
 
     def _take(self, message: ToBroker) -> None:
         self.all.append(message)
@@ -206,6 +248,8 @@ class WorkerDouble:
                 self.requests.append(message)
             case Pong():
                 self.pongs.append(message)
+            case NewPipes():
+                self._change_pipes(message)
             case _:
                 pass
 
@@ -215,18 +259,23 @@ class WorkerDouble:
         while not fact():
             left = end - time.monotonic()
             assert left > 0, f"not within {deadline_s} s: {self.describe()}"
-            assert not (self.is_closed and not self.pipes) or fact(), self.piped[2].decode()
+            if self.is_closed and not self.pipes:
+                self.process.wait(left)
+                assert fact(), self.describe()
             self.pump(min(left, 0.05))
 
     def describe(self) -> str:
         """Say what the worker is at: its stacks, and what it wrote past the lanes."""
-        piped = self.piped[2].decode(errors="replace")
+        piped = self.piped[StreamName.stderr]
         if self.process.poll() is not None:
             return f"ended with {self.process.returncode}; stderr: {piped}"
         self.process.send_signal(STACK_SIGNAL)
         stacks = b""
         while select.select([self.stack], [], [], 1.0)[0]:
-            stacks += os.read(self.stack, 1 << 16)
+            data = os.read(self.stack, 1 << 16)
+            if not data:
+                break
+            stacks += data
         return f"stderr: {piped}\nstacks:\n{stacks.decode()}"
 
     # --- requests ---------------------------------------------------------------------------------
@@ -246,6 +295,7 @@ class WorkerDouble:
         self._job += 1
         job = self._job
         self.jobs[job] = Outputs()
+        self.running = job
         header = {
             "msg_id": f"msg-{job}",
             "session": "client",
@@ -281,7 +331,7 @@ class WorkerDouble:
         mode: RunMode = RunMode.queue,
         metadata: dict[str, Any] | None = None,
         subshell: str | None = None,
-        **content: Any,
+        **content: Any,  # noqa: ANN401
     ) -> int:
         """Send an execute request."""
         full = {"code": code, "silent": False, "allow_stdin": True, **content}
@@ -289,13 +339,20 @@ class WorkerDouble:
             MsgType.execute_request, full, mode=mode, metadata=metadata, subshell=subshell
         )
 
+    def submit_quietly(self, code: str) -> None:
+        """Send a cell to a worker that may be gone."""
+        try:
+            self.submit(code)
+        except OSError:
+            return
+
     def wait(self, job: int, deadline_s: float = DEADLINE_S) -> Outputs:
         """Wait for a job's end; give what it sent."""
         outputs = self.jobs[job]
         self.wait_for(lambda: outputs.finished is not None, deadline_s)
         return outputs
 
-    def run(self, code: str, **options: Any) -> Outputs:
+    def run(self, code: str, **options: Any) -> Outputs:  # noqa: ANN401
         """Run a cell to its end."""
         return self.wait(self.submit(code, **options))
 

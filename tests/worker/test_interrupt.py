@@ -47,7 +47,6 @@ BUSY = {
         "t.start()\nprint('busy')\nt.join()"
     ),
     "a child process": "import subprocess\nprint('busy')\nsubprocess.run(['sleep', '100'])",
-    "a shell command": "!echo busy; sleep 100",
     "a flood of prints": "while True: print('busy')",
     "a comprehension": "print('busy'); [x for x in iter(int, 1)]",
 }
@@ -59,6 +58,14 @@ def test_the_first_signal_ends_the_queues_cell(worker: WorkerDouble, code: str) 
     worker.signal()
     assert_interrupted(worker.wait(job, 10))
     assert_works(worker)
+
+
+def test_an_interrupted_shell_command_ends_as_ipython_has_it(worker: WorkerDouble) -> None:
+    job = start_busy(worker, "!echo busy; sleep 100")
+    worker.signal()
+    outputs = worker.wait(job, 10)
+    assert outputs.reply["status"] == "ok"
+    assert "^C" in outputs.text()
 
 
 @pytest.mark.parametrize("mode", [RunMode.task, RunMode.thread])
@@ -80,7 +87,9 @@ def test_a_signal_with_nothing_running_does_nothing(worker: WorkerDouble) -> Non
 
 
 def test_a_signal_spares_task_and_thread_cells_while_the_queue_runs(worker: WorkerDouble) -> None:
-    wait = "import asyncio\nprint('busy')\ngate = {name} = asyncio.Event()\nawait gate.wait()\n'done'"
+    wait = (
+        "import asyncio\nprint('busy')\ngate = {name} = asyncio.Event()\nawait gate.wait()\n'done'"
+    )
     task = start_busy(worker, wait.format(name="task_gate"), RunMode.task)
     thread = start_busy(
         worker,

@@ -6,6 +6,7 @@ Threads: `App` is the main thread's; `count_step` and `stop` are called in the l
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import sys
 import threading
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 
     from unstuck.codec import Decoder
     from unstuck_worker.lane import OutputLane
+
+log = logging.getLogger("unstuck.worker")
 
 READ_BYTES = 1 << 18
 
@@ -120,10 +123,15 @@ class App:
             data = self._sock.recv(READ_BYTES)
         except BlockingIOError:
             return
+        try:
+            for message in decoder.feed(data):
+                self._handle(message)
+        except WireError:
+            log.exception("event=main_lane_broken")
+            data = b""
         if not data:
+            self._lane.flush()
             os._exit(1)
-        for message in decoder.feed(data):
-            self._handle(message)
 
     def _handle(self, message: ToWorker) -> None:
         if not isinstance(message, Run):

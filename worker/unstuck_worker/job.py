@@ -134,6 +134,13 @@ class RunningJob:
             self._task.uncancel()
         return KeyboardInterrupt()
 
+    def translate_outcome(self, value: Any) -> Any:  # noqa: ANN401  (what event loops send)
+        """Make a KeyboardInterrupt of trio's cancellation, which comes as a value."""
+        if self._is_interrupted and isinstance(getattr(value, "error", None), BaseException):
+            self._is_interrupted = False
+            return type(value)(KeyboardInterrupt())
+        return value
+
 
 def _call_threadsafe(loop: asyncio.AbstractEventLoop, call: Callable[[], object]) -> None:
     if not loop.is_closed():
@@ -171,7 +178,7 @@ class Steps:
                 step, argument = code.throw, late
                 continue
             try:
-                argument = yield waited
+                argument = running.translate_outcome((yield waited))
                 step = code.send
             except BaseException as error:  # noqa: BLE001  (handed on to the code)
                 step, argument = code.throw, running.translate(error)

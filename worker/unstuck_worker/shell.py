@@ -38,6 +38,7 @@ from unstuck_worker.display import (
 )
 from unstuck_worker.execute import text_of
 from unstuck_worker.plaincode import PlainCode
+from unstuck_worker.tracebacks import format_plainly, holds_group
 from unstuck_worker.streams import adopt_parent
 from unstuck_worker.tags import error_message
 
@@ -238,12 +239,23 @@ class UnstuckShell(InteractiveShell):
     # --- errors -----------------------------------------------------------------------------------
 
     @override
-    def showtraceback(self, *arguments: Any, **options: Any) -> None:
-        """Show the exception that ended a cell; an interrupt that has come through is told first."""
-        context = get_context()
-        if context is not None and isinstance(sys.exc_info()[1], KeyboardInterrupt):
+    def showtraceback(self, exc_tuple: Any = None, *arguments: Any, **options: Any) -> None:
+        """Show the exception that ended a cell; the other parameters are IPython's.
+
+        An interrupt that has come through is told first: the broker then waits for the traceback.
+        What IPython only prints (exception groups, what cannot be formatted) is an error as well.
+        """
+        etype, value, trace = exc_tuple or sys.exc_info()
+        context, cell = get_context(), self.cell
+        if context is not None and isinstance(value, KeyboardInterrupt):
             self.lane.send(Caught(context.job))
-        super().showtraceback(*arguments, **options)
+        if cell is not None:
+            cell.error = None
+        if not holds_group(value):
+            super().showtraceback(exc_tuple, *arguments, **options)
+        if cell is None or cell.error is not None or value is None or etype is UsageError:
+            return
+        self._showtraceback(etype, value, format_plainly(etype, value, trace))
 
     @override
     def _showtraceback(self, etype: Any, evalue: Any, stb: list[str]) -> None:

@@ -143,7 +143,9 @@ class Threads:
     def _subshell(self, name: str) -> Subshell:
         subshell = self._subshells.get(name)
         if subshell is None:
-            raise RuntimeError(f"there is no subshell {name}")
+            # The broker knows which subshells there are; this worker is younger than this one.
+            self.open_subshell(name)
+            subshell = self._subshells[name]
         return subshell
 
     def open_subshell(self, name: str) -> None:
