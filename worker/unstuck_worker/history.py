@@ -71,9 +71,12 @@ def _read(manager: HistoryAccessorBase, request: HistoryRequest) -> Iterable[tup
                 include_latest=True,
             )
         case "range":
-            return manager.get_range(
+            lines = manager.get_range(
                 request.session, request.start, request.stop, raw=request.raw, output=request.output
             )
+            # IPython calls the current session 0 here, and by its number in a tail.
+            own = getattr(manager, "session_number", 0)
+            return ((session or own, line, text) for session, line, text in lines)
         case "search":
             return manager.search(
                 request.pattern or "*",
