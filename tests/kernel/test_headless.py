@@ -306,7 +306,13 @@ def test_the_demo_notebook_runs(tmp_path: Path) -> None:
     demo = ROOT / "docs" / "notebooks" / "demo.ipynb"
     output = tmp_path / "out.ipynb"
     report = asyncio.run(
-        run_notebook(demo, output, RunOptions(kernel=CHOICE), Recorder(), StopRequest())
+        run_notebook(
+            demo,
+            output,
+            RunOptions(kernel=replace(CHOICE, cell_timeout_s=60)),
+            Recorder(),
+            StopRequest(),
+        )
     )
     assert report.passed, report.failures
     cells = {cell.id: cell for cell in load(output).cells}

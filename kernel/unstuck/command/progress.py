@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, TaskID
 
-TRACEBACK_LINES = 12
+HEAD_LINES = 8
+TAIL_LINES = 8
 LINE_WIDTH = 60
 
 
@@ -127,9 +128,11 @@ def describe(report: Report) -> str:
 
 
 def failure_lines(notebook: Path, failure: CellFailure) -> Sequence[str]:
-    """Name a failure and its place, with the last lines of its traceback."""
+    """Name a failure and its place, with both ends of its traceback."""
     head = f"{notebook}: cell {failure.cell_number}: {failure.ename}: {failure.evalue}"
     traceback = [line for line in failure.traceback if line.strip()]
-    cut = ["..."] if len(traceback) > TRACEBACK_LINES else []
-    body = [*cut, *traceback[-TRACEBACK_LINES:]] or [failure.first_line]
+    if len(traceback) > HEAD_LINES + TAIL_LINES:
+        # The cell's own line is near one end, what was raised at the other.
+        traceback = [*traceback[:HEAD_LINES], "...", *traceback[-TAIL_LINES:]]
+    body = traceback or [failure.first_line]
     return [head.rstrip(": "), *(f"    {line}" for line in body)]

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from nbclient import NotebookClient
-from nbclient.exceptions import CellControlSignal, CellExecutionError, DeadKernelError
+from nbclient.exceptions import CellExecutionError, DeadKernelError
 
 from unstuck.headless.notebook import error_output, first_line, is_code, stderr_output
 from unstuck.headless.report import Cause, CellFailure, Observer
@@ -199,11 +199,13 @@ async def _error_of(job: asyncio.Future[Any]) -> BaseException | None:
     """Wait for the end of a job that is done or cancelled; give its error."""
     try:
         await job
-    except (CellControlSignal, RuntimeError) as error:
-        return None if isinstance(error, CellExecutionError) else error
+    except CellExecutionError:
+        pass  # the reply says the same
     except asyncio.CancelledError as error:
         if not job.cancelled():
             raise
+        return error
+    except Exception as error:  # noqa: BLE001 - nbclient on what the cell sent: told as its failure
         return error
     return None
 
