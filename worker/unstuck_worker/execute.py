@@ -37,7 +37,7 @@ class Execution:
     """One execute_request on its way to a reply."""
 
     def __init__(self, shell: UnstuckShell, running: RunningJob, session: str) -> None:
-        """Run the cell of ``running`` in ``shell``; ``session`` names the engine in the metadata."""
+        """Run the cell of ``running`` in ``shell``; ``session`` is the metadata's engine."""
         self._shell = shell
         self._running = running
         self._context: JobContext = running.context
@@ -96,6 +96,9 @@ class Execution:
     def _describe_failure(self, error: BaseException) -> dict[str, Any]:
         """Show an error that came past IPython, such as a KeyboardInterrupt at the very end."""
         shell = self._shell
+        cell: Cell | None = self._context.cell
+        if cell is not None and cell.error is not None and isinstance(error, Exception):
+            return _error_content(None, cell)  # Of a cell's error that was shown: a bad ``__str__``.
         try:
             shell.showtraceback((type(error), error, error.__traceback__))
         except BaseException as again:  # noqa: BLE001  (a second interrupt, while the first is shown)
