@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from unstuck.command import examples
+from unstuck.command.imports import skip_grammar_of_iris
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -26,6 +27,7 @@ def doctor_command(ctx: click.Context, *, no_start: bool) -> None:
     """Check this machine and say what is wrong and what to do; exit code 1 when something is."""
     from unstuck.command.checks.finding import Level
 
+    skip_grammar_of_iris()
     count = dict.fromkeys(Level, 0)
     for check in all_checks(start=not no_start):
         for finding in findings(check):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from unstuck.command import examples
+from unstuck.command.imports import skip_grammar_of_iris
 from unstuck.command.options import settings_option
 from unstuck.errors import ConfigError, KernelError
 
@@ -82,6 +83,7 @@ def run_command(
     """
     from rich.console import Console
 
+    skip_grammar_of_iris()
     from unstuck.headless.kernel import KernelChoice, find_spec
     from unstuck.headless.runner import RunOptions
 

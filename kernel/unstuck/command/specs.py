@@ -18,7 +18,9 @@ def list_command() -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("Name", "Display name", "Where", "Python", "Settings", show_lines=True)
+    table = Table(show_lines=True)
+    for title in ("Name", "Display name", "Where", "Python", "Settings"):
+        table.add_column(title, overflow="fold")  # half a path is of no use
     for spec in specs:
         where = str(spec.folder)
         if spec.shadowed_by is not None:
