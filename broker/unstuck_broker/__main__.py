@@ -45,8 +45,8 @@ def _run(arguments: list[str], worker: WorkerProcess, template: Template) -> int
     from unstuck_broker.options import parse  # noqa: PLC0415 - after the worker was started
 
     options = parse(arguments)
-    # asyncio does without ssl where there is none. It would cost the broker 13 ms and 1.3 MB, and the
-    # broker speaks no TLS.
+    # asyncio does without ssl where there is none. It would cost the broker 13 ms and 1.3 MB, and
+    # the broker speaks no TLS.
     sys.modules["ssl"] = None  # type: ignore[assignment]
     from unstuck_broker.start import run  # noqa: PLC0415
 

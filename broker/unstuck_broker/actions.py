@@ -1,4 +1,4 @@
-"""What the core orders: every effect on the world, as values that `app` carries out in their order."""
+"""What the core orders: every effect on the world, as values that `app` carries out in order."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from enum import Enum
 from msgspec import Struct
 
 from unstuck.protocol import ToWorker
+from unstuck_broker.reason import Reason
 from unstuck_broker.wire import Request
 
 
@@ -45,7 +46,7 @@ class AskClient(Struct, frozen=True):
     request: Request
     content: bytes
     number: int
-    """Of the `unstuck.protocol.InputRequest`; an `events.Asked` tells the message id that was given."""
+    """Of the `InputRequest`; an `events.Asked` tells the message id that was given."""
 
 
 class SendToWorker(Struct, frozen=True):
@@ -70,11 +71,11 @@ class SignalWorker(Struct, frozen=True):
 class KillWorker(Struct, frozen=True):
     """Kill the worker and all that it started; `events.WorkerExited` follows."""
 
-    why: str
+    reason: Reason
 
 
 class StopWorker(Struct, frozen=True):
-    """Let the worker run its ``finally`` blocks and atexit handlers for ``grace_s``, then kill it."""
+    """Let the worker run ``finally`` blocks and atexit handlers for ``grace_s``, then kill it."""
 
     grace_s: float
 

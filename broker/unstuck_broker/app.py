@@ -238,8 +238,8 @@ class App:
                 supervisor.spawn(delay_s)
             case SignalWorker(tree):
                 supervisor.interrupt(whole_tree=tree)
-            case KillWorker(why):
-                supervisor.kill(why)
+            case KillWorker(reason):
+                supervisor.kill(reason)
             case StopWorker(grace_s):
                 supervisor.stop(grace_s)
             case TakeStack(number):

@@ -1,4 +1,4 @@
-"""Jobs that wait: one queue for the main shell and one per subshell, and what waits for a worker."""
+"""Jobs that wait: a queue for the main shell and one per subshell, and what needs a worker."""
 
 from __future__ import annotations
 
@@ -90,6 +90,10 @@ class Backlog:
     def empty(self) -> bool:
         """Tell whether nothing waits."""
         return not self._unqueued and not any(q.waiting for q in self.queues.values())
+
+    def __len__(self) -> int:
+        """Count the jobs that wait."""
+        return len(self._unqueued) + sum(len(q.waiting) for q in self.queues.values())
 
     def _took(self, job: Job) -> Job:
         self.size_bytes -= job.size_bytes

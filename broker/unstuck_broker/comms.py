@@ -1,4 +1,4 @@
-"""The broker's own mirror of the open comms, so that comm_info is answered while the worker cannot."""
+"""The broker's own mirror of the open comms, for a comm_info that the worker cannot answer."""
 
 from __future__ import annotations
 

@@ -5,9 +5,9 @@ Read `Core.decide` and on from there. An execute_request arrives in `_receive`, 
 `unstuck_broker.questions`, and is answered in `_finish`. A worker that dies goes through
 `unstuck_broker.recovery`, an interrupt through `unstuck_broker.interrupts`.
 
-Each request gets one busy, one reply (where its type has one) and one idle, in this order: `_dispatch` and
-`Outbox.answer` say busy, `conclude` is the one place that says idle for a job, and a job is in exactly one of
-the backlog, ``running`` and the past.
+Each request gets one busy, one reply (where its type has one) and one idle, in this order:
+`_dispatch` and `Outbox.answer` say busy, `conclude` is the one place that says idle for a job, and
+a job is in exactly one of the backlog, ``running`` and the past.
 """
 
 from __future__ import annotations
@@ -112,6 +112,8 @@ class Core:
         self.served = served.Served(self)
         self.concurrency_mode = KernelConcurrencyMode.default
         self.banner = ""
+        self.worker_pid: int | None = None
+        """Of the worker whose shell is there."""
         self.last_header = NO_PARENT
         """Of the newest cell in the main queue: what has no other parent belongs to it."""
         self.last_number = 0
@@ -258,6 +260,7 @@ class Core:
         self.life.advance(E.JOB_STARTED)
         self.recovery.job_started()
         self.running[job.number] = job
+        job.started_s = now
         if job.is_cell and job.queued and job.subshell is None:
             self.last_header = job.request.header_json
         if job.timeout_s is not None:
@@ -282,8 +285,9 @@ class Core:
                 self.interrupts.caught(number, now)
             case InputRequest(job=number):
                 self.questions.ask(message, self.running.get(number))
-            case Ready(banner=banner):
+            case Ready(banner=banner, pid=pid):
                 self.banner = banner
+                self.worker_pid = pid
                 self.recovery.worker_ready()
             case Failed(reason, traceback):
                 self.recovery.worker_failed(reason, traceback)
@@ -372,8 +376,8 @@ class Core:
     def abort_behind(self, job: Job, horizon: int) -> None:
         """Abort the cells that wait behind a failed one, those received up to ``horizon``.
 
-        Behind a cell of a queue is its queue; behind a blocking one the main queue and the gate; behind a task or
-        a thread nothing.
+        Behind a cell of a queue is its queue; behind a blocking one the main queue and the gate;
+        behind a task or a thread nothing.
         """
         if not (job.is_cell and (job.queued or job.blocks_channel)):
             return
@@ -427,7 +431,7 @@ class Core:
     # --- the worker's facts -----------------------------------------------------------------------
 
     def _set(self, settings: dict[str, object]) -> None:
-        """Take settings that `%unstuck` has checked; a worker that sends others is wrong, not fatal."""
+        """Take settings that `%unstuck` has checked; others are refused, not fatal."""
         try:
             now_set = {name: getattr(self.config, name) for name in self.config.__struct_fields__}
             self.config = make_config(now_set | settings)
@@ -445,6 +449,7 @@ class Core:
     def forget_worker(self) -> None:
         """Begin anew: what the dead worker was told is gone with it."""
         self.concurrency_mode = KernelConcurrencyMode.default
+        self.worker_pid = None
         self.questions.forget_all()
 
     def spawn(self, delay_s: float = 0.0) -> None:

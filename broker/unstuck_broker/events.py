@@ -5,6 +5,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from unstuck.protocol import StreamName, ToBroker
+from unstuck_broker.reason import Reason
 from unstuck_broker.wire import Request
 
 
@@ -44,8 +45,8 @@ class WorkerExited(Struct, frozen=True):
     """The Python stacks that faulthandler wrote while it died."""
     last_words: str = ""
     """The last lines of its fd 2."""
-    why: str = ""
-    """Why we killed it, where we did: "wrote rubbish into its lane", "memory limit" ..."""
+    reason: Reason | None = None
+    """Why we killed it, where we did; or why there is none."""
 
 
 class StackTaken(Struct, frozen=True):
@@ -81,7 +82,7 @@ class WorkerProgress(Struct, frozen=True):
 class LimitExceeded(Struct, frozen=True):
     """The worker's process tree is beyond a limit that the user set."""
 
-    reason: str
+    reason: Reason
 
 
 class Signalled(Struct, frozen=True):

@@ -29,6 +29,10 @@ class Hangs:
         self._next_s = 0.0
         self._where = ""
 
+    def seconds(self, now: float) -> float | None:
+        """Tell for how long the worker has not answered; None where it does, or nothing runs."""
+        return None if self._since_s is None else now - self._since_s
+
     def progress(self, event: WorkerProgress, now: float) -> None:
         """Take what the watch saw; order the stack once the hang is long enough to be told."""
         after_s = self._core.config.hang_report_s

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from unstuck.protocol import Interrupt
-from unstuck_broker import replies
+from unstuck_broker import reason, replies
 from unstuck_broker.actions import Lane, SendToWorker, SignalWorker, TakeStack
 from unstuck_broker.ladder import Ladder, Rung
 from unstuck_broker.lifecycle import E, S
@@ -34,8 +34,9 @@ class Interrupts:
     def interrupt(self, msg_id: str | None, now: float) -> None:
         """Interrupt one request by its message id, or what a user means by "interrupt".
 
-        That is the cell of the main queue, with blocking ones; where none runs, every task and thread cell; where
-        none of these runs either, whatever else occupies the main thread (a comm handler).
+        That is the cell of the main queue, with blocking ones; where none runs, every task and
+        thread cell; where none of these runs either, whatever else occupies the main thread (a comm
+        handler).
         """
         core = self._core
         targets = self._targets(msg_id)
@@ -79,7 +80,8 @@ class Interrupts:
         running = core.running.values()
         cells = {job.number for job in running if job.is_cell and job.in_main_thread}
         handlers = {job.number for job in running if job.lane is Lane.main and not job.is_cell}
-        # SIGINT means the cell of the main thread, all of them; where there is none, a comm handler.
+        # SIGINT means the cell of the main thread, all of them; where there is none, a comm
+        # handler.
         main = (cells if cells <= numbers else set[int]()) if cells else handlers & numbers
         named = sorted(numbers if hard else numbers - main)
         if named:
@@ -115,9 +117,9 @@ class Interrupts:
 
     def _kill(self, ladder: Ladder) -> None:
         if ladder.why == "timeout":
-            self._core.recovery.kill("the cell did not end within its timeout")
+            self._core.recovery.kill(reason.TIMEOUT)
         else:
-            self._core.recovery.kill("the cell did not react to its interrupt")
+            self._core.recovery.kill(reason.INTERRUPT)
 
     def caught(self, number: int, now: float) -> None:
         """Leave a job alone for a while that is on its way out."""

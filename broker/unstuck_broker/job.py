@@ -32,7 +32,7 @@ COMM = frozenset({MsgType.comm_open, MsgType.comm_msg, MsgType.comm_close})
 
 
 class ExecuteContent(Struct):
-    """What the broker reads of an execute_request's content (messaging specification, "Execute")."""
+    """What the broker reads of an execute_request (messaging specification, "Execute")."""
 
     code: str
     silent: bool = False
@@ -61,6 +61,8 @@ class Job:
     meter: OutputMeter = field(default_factory=lambda: OutputMeter(0))
     execution_count: int | None = None
     timed_out: bool = False
+    started_s: float | None = None
+    """When it was handed to the worker."""
 
     @property
     def is_cell(self) -> bool:
@@ -128,7 +130,8 @@ def make_job(
     """Read all that a request says about how it runs, and decide its run mode.
 
     Raises:
-        ValueError: the content is malformed, the type is not allowed here, or a mode or timeout is wrong.
+        ValueError: the content is malformed, the type is not allowed here, or a mode or timeout is
+        wrong.
     """
     if kind is not MsgType.execute_request:
         mode = get_run_mode(kind, channel=request.channel, concurrency_mode=concurrency_mode)

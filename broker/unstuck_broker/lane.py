@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from unstuck.codec import Decoder, encode
 from unstuck.errors import WireError
 from unstuck.protocol import ToBroker, ToWorker
+from unstuck_broker.reason import Reason, Why
 
 if TYPE_CHECKING:
     import asyncio
@@ -81,7 +82,7 @@ class LaneReader:
         lane: socket.socket,
         loop: asyncio.AbstractEventLoop,
         take: Callable[[ToBroker], None],
-        broken: Callable[[str], None],
+        broken: Callable[[Reason], None],
     ) -> None:
         """Read a non-blocking socket.
 
@@ -124,13 +125,13 @@ class LaneReader:
         except BlockingIOError:
             return False
         except OSError as error:
-            self._end(f"its output lane failed: {error}")
+            self._end(Why.LANE_BROKEN, f"its output lane failed: {error}")
             return False
         for level, kind, payload in ancillary:
             if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
                 self._fds.extend(array.array("i", payload[: len(payload) // 4 * 4]))
         if not data:
-            self._end("it closed its output lane")
+            self._end(Why.LANE_CLOSED, "it closed its output lane")
             return False
         self._decode(data)
         return True
@@ -157,12 +158,12 @@ class LaneReader:
         try:
             messages = self._decoder.feed(data)
         except WireError as error:
-            self._end(f"it wrote rubbish into its output lane: {error}")
+            self._end(Why.LANE_BROKEN, f"it wrote rubbish into its output lane: {error}")
             return
         for message in messages:
             self._take(message)
 
-    def _end(self, reason: str) -> None:
+    def _end(self, why: Why, words: str) -> None:
         self.pause()
         self._ended = True
-        self._broken(reason)
+        self._broken(Reason(why, words))

@@ -1,4 +1,7 @@
-"""The life of a worker as a table; only `Life.advance` changes a state (docs/lifecycle.md is drawn from it)."""
+"""The life of a worker as a table; only `Life.advance` changes a state.
+
+docs/lifecycle.md is drawn from it.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The broker's command line: the connection file, settings, and what IPython's own options look like."""
+"""The broker's command line: connection file, settings, and what looks like IPython's options."""
 
 from __future__ import annotations
 

@@ -22,8 +22,8 @@ NO_PARENT = b"{}"
 class Outbox:
     """Collects actions; joins stream text; holds what clients get until one listens on iopub.
 
-    A client whose subscription arrives after the first status messages would wait for them for ever:
-    the first replies and publications therefore wait, for a bounded time, for a subscriber.
+    A client whose subscription arrives after the first status messages would wait for them for
+    ever: the first replies and publications therefore wait, for a bounded time, for a subscriber.
     """
 
     def __init__(self, config: Config) -> None:

@@ -6,7 +6,7 @@ from unstuck.protocol import StreamName
 
 
 class _Pending:
-    """Text of one cell that waits for more; always of one stream, so that the two keep their order."""
+    """Text of one cell that waits for more; always of one stream: the two keep their order."""
 
     __slots__ = ("due_s", "name", "parts", "size")
 

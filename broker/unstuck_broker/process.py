@@ -96,7 +96,7 @@ class Ends:
         self._sync_fd = _shared_page()
 
     def worker_fds(self) -> list[int]:
-        """Give the worker's ends, in the order of its descriptors from 1 on; still ours to close."""
+        """Give the worker's ends, in the order of its descriptors from 1 on; ours to close."""
         stdout, stderr, stack = (pipe[1] for pipe in self._pipes)
         return [stdout, stderr, *(lane[1].fileno() for lane in self._lanes), self._sync_fd, stack]
 

@@ -1,8 +1,9 @@
 """iopub with back-pressure: a slow subscriber loses nothing, and a dead one stops nobody.
 
 A full iopub holds up the worker's outputs, not the broker: messages wait here, a bounded number,
-and the worker is not read meanwhile. A subscriber that does not read at all for ``iopub_stall_s`` loses
-messages, the others none.
+and the worker is not read meanwhile. A subscriber that does not read at all for ``iopub_stall_s``
+loses messages, the others none: once zmq has dropped one for it, it asks no more for it until it
+reads again.
 """
 
 from __future__ import annotations
@@ -19,9 +20,8 @@ if TYPE_CHECKING:
     from unstuck_broker.sockets import Sockets
 
 _RETRY_S = 0.005
-_MAX_WAITING = 10_000
+MAX_WAITING = 10_000
 """Statuses of control requests come while outputs are held: the oldest are dropped then."""
-_MAX_IN_FLIGHT_BYTES = 256 << 20
 
 
 class Flow(Protocol):
@@ -44,15 +44,18 @@ class Publisher:
         self._waiting: deque[list[bytes]] = deque()
         self._blocked_since_s: float | None = None
         self._lossy = False
+        self.max_in_flight_bytes = 256 << 20
+        self._given_up_bytes = 0
+        """Of what is in flight, what a subscriber that does not read at all holds."""
 
     def publish(self, frames: list[bytes]) -> None:
         """Send a message, after those that wait."""
         if not self._waiting and self._sockets.send(SocketID.iopub, frames):
-            if self._sockets.in_flight_bytes > _MAX_IN_FLIGHT_BYTES:
+            if self._is_behind():
                 self._block()
             return
         self._waiting.append(frames)
-        if len(self._waiting) > _MAX_WAITING:
+        if len(self._waiting) > MAX_WAITING:
             self._waiting.popleft()
         self._block()
 
@@ -68,8 +71,18 @@ class Publisher:
             self._waiting.popleft()
             if not stalled:
                 self._blocked_since_s = self._loop.time()
-        if not self._waiting and self._sockets.in_flight_bytes <= _MAX_IN_FLIGHT_BYTES:
+        if stalled:
+            self._given_up_bytes = self._sockets.in_flight_bytes
+        if not self._waiting and not self._is_behind():
             self._unblock()
+
+    def _is_behind(self) -> bool:
+        """Tell whether too many large frames are in flight, not counting those given up."""
+        in_flight = self._sockets.in_flight_bytes
+        if self._given_up_bytes:
+            # Still there: what came since stands behind it, and says nothing about the others.
+            self._given_up_bytes = in_flight if in_flight >= self._given_up_bytes else 0
+        return in_flight - self._given_up_bytes > self.max_in_flight_bytes
 
     def _block(self) -> None:
         if self._blocked_since_s is None:

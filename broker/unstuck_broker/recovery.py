@@ -1,8 +1,9 @@
 """What happens when the worker dies, is killed, is restarted, or the kernel is shut down.
 
-The order is what frontends need: first each running request gets its error reply and idle, then what is
-queued behind a failed cell its aborted reply and idle, then comms are closed, and only when nothing waits any
-more `status: restarting` goes out, since JupyterLab throws away all pending requests when it sees that.
+The order is what frontends need: first each running request gets its error reply and idle, then
+what is queued behind a failed cell its aborted reply and idle, then comms are closed, and only when
+nothing waits any more `status: restarting` goes out, since JupyterLab throws away all pending
+requests when it sees that.
 """
 
 from __future__ import annotations
@@ -14,11 +15,14 @@ from unstuck.typing import MsgType
 from unstuck_broker import replies
 from unstuck_broker.actions import Exit, KillWorker, PublishToClients, StopWorker
 from unstuck_broker.lifecycle import E, S
+from unstuck_broker.outbox import NO_PARENT
+from unstuck_broker.reason import RESTART, error_name
 
 if TYPE_CHECKING:
     from unstuck_broker.core import Core
     from unstuck_broker.events import WorkerExited
     from unstuck_broker.job import Job
+    from unstuck_broker.reason import Reason
     from unstuck_broker.wire import Request
 
 _LONGEST_BACKOFF_S = 30.0
@@ -39,16 +43,22 @@ class Recovery:
         """The variables are lost and the frontends have not been told: `settle` has work."""
         self._failure = ""
         """What a worker that could not start said about it."""
+        self.restarts = 0
+        """How often a restart in place was asked for."""
+        self.relaunches = 0
+        """How often of these by a shutdown request: the launcher counts along."""
+        self._restarter = NO_PARENT
+        """The shutdown request that was taken for a restart; NO_PARENT otherwise."""
         self._after: tuple[int, _Wish] | None = None
         """What a running cell, by its job, has asked for after its reply."""
 
     # --- death ------------------------------------------------------------------------------------
 
-    def kill(self, why: str) -> None:
+    def kill(self, reason: Reason) -> None:
         """Have the worker killed; the rest follows when it is dead."""
         if not self._core.life.ended:
             self._core.life.advance(E.KILL_SENT)
-            self._core.out.order(KillWorker(why))
+            self._core.out.order(KillWorker(reason))
 
     def worker_exited(self, event: WorkerExited) -> None:
         """Answer what it ran, close its comms, and start the next one."""
@@ -91,7 +101,7 @@ class Recovery:
         failed: list[tuple[Job, int]] = []
         for job in sorted(core.running.values(), key=lambda job: job.number):
             if job.is_cell:
-                ename, evalue = self._name_error(job, cause)
+                ename, evalue = self._name_error(job, cause, event.reason)
                 core.fail(job, ename, evalue, _traceback(ename, evalue, event))
                 failed.append((job, core.interrupts.horizon(job)))
             else:
@@ -101,13 +111,13 @@ class Recovery:
             if job.stop_on_error:
                 core.abort_behind(job, horizon)
 
-    def _name_error(self, job: Job, cause: str) -> tuple[str, str]:
+    def _name_error(self, job: Job, cause: str, reason: Reason | None) -> tuple[str, str]:
         lost = "all variables were lost"
         if job.timed_out:
             return "TimeoutError", f"the cell ran longer than {job.timeout_s:g} s; {cause}; {lost}"
         if self._core.interrupts.gave_up(job):
             return "KeyboardInterrupt", f"{cause}; {lost}"
-        return "WorkerDied", f"{cause}; {lost}"
+        return error_name(reason), f"{cause}; {lost}"
 
     def _answer_waiting(self, event: WorkerExited, cause: str, delay_s: float) -> None:
         """Answer what waits for a worker that cannot start; the reply says when the next try is."""
@@ -161,7 +171,8 @@ class Recovery:
             return
         self._lost = False
         core.out.flush_all()
-        core.out.status(replies.RESTARTING)
+        core.out.status(replies.RESTARTING, self._restarter)
+        self._restarter = NO_PARENT
         core.out.status(replies.STARTING)
         if core.life.takes_jobs:
             core.out.status(replies.IDLE)
@@ -190,16 +201,32 @@ class Recovery:
         else:
             self.restart(None)
 
+    def restart_for(self, request: Request) -> None:
+        """Restart in place for a launcher that asks for a shutdown and starts the kernel again.
+
+        JupyterLab takes a ``restarting`` that nobody has asked for as a crash, and says so in a
+        dialog; with a shutdown request as its parent it does not.
+        """
+        out = self._core.out
+        content = replies.encode({"status": "ok", "restart": True})
+        out.answer(request, content)
+        out.publish(PublishToClients("shutdown_reply", content, request.header_json))
+        self.restart(None)
+        self.relaunches += 1
+        self._restarter = request.header_json
+
     def restart(self, request: Request | None) -> None:
         """Restart the worker in place: broker, ports and clients stay."""
         core = self._core
+        self.restarts += 1
+        self._restarter = NO_PARENT
         self._end_all("KernelRestarted", "the kernel was restarted while this ran")
         if request is not None:
             core.out.answer(request, replies.OK)
         before = core.life.state
         core.life.advance(E.RESTART_SENT)
         if before in (S.STARTING, S.RECOVERING):
-            core.out.order(KillWorker("restart"))  # No code of the user's runs that could end well.
+            core.out.order(KillWorker(RESTART))  # No code of the user's runs that could end well.
         else:
             core.out.order(StopWorker(core.config.shutdown_grace_s))
         self._lost = self._lost or before is S.RECOVERING
@@ -245,15 +272,16 @@ def describe(event: WorkerExited) -> str:
         except ValueError:
             name = f"signal {event.signal_number}"
         how = f"the worker died by {name}"
-    elif event.exit_code is None and event.why:
-        return event.why  # There was no process.
+    elif event.exit_code is None and event.reason is not None:
+        return event.reason.words  # There was no process.
     else:
         how = f"the worker ended with exit code {event.exit_code}"
-    return f"{event.why}: {how}" if event.why else how
+    words = "" if event.reason is None else event.reason.words
+    return f"{words}: {how}" if words else how
 
 
 def _traceback(ename: str, evalue: str, event: WorkerExited) -> list[str]:
-    """Build the traceback of a reply: the stack that faulthandler wrote, and the last words on fd 2."""
+    """Build a reply's traceback: the stack that faulthandler wrote, and the last words on fd 2."""
     parts = [f"{ename}: {evalue}"]
     if event.stack:
         parts.append(event.stack)

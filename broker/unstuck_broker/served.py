@@ -10,7 +10,7 @@ from msgspec import Struct
 from unstuck.protocol import CloseSubshell, OpenSubshell
 from unstuck.runmode import get_run_mode
 from unstuck.typing import AnyMsgType, BrokerMsgType, MsgType, SocketID
-from unstuck_broker import replies
+from unstuck_broker import replies, report
 from unstuck_broker.actions import Lane, MeasureUsage, SendToWorker, TakeStack
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ _CONTROL_ONLY = frozenset(BrokerMsgType) - {
 
 
 class _Options(Struct):
-    """Every field that a served request may have, each with the type that the specification gives it."""
+    """Every field that a served request may have, with the type that the specification gives it."""
 
     target_name: str | None = None
     restart: bool = False
@@ -36,7 +36,7 @@ _options = msgspec.json.Decoder(_Options)
 
 
 class Served:
-    """Answers kernel_info, comm_info, connect, interrupt, shutdown, restart, usage, stack and subshells."""
+    """Answers all that needs no worker: kernel_info, comm_info, interrupt, shutdown, state ..."""
 
     def __init__(self, core: Core) -> None:
         """Serve for ``core``."""
@@ -71,6 +71,8 @@ class Served:
             case MsgType.interrupt_request:
                 core.interrupts.interrupt(options.msg_id or None, now)
                 out.answer(request, replies.OK)
+            case MsgType.shutdown_request if options.restart and core.config.restart_in_place:
+                core.recovery.restart_for(request)
             case MsgType.shutdown_request:
                 core.recovery.shutdown(restart=options.restart, request=request)
             case MsgType.debug_request:
@@ -78,6 +80,8 @@ class Served:
                 out.answer(request, replies.error("NotImplementedError", evalue, [evalue]))
             case BrokerMsgType.restart_request:
                 core.recovery.restart(request)
+            case BrokerMsgType.state_request:
+                out.answer(request, replies.encode(report.state(core, now)))
             case BrokerMsgType.connect_request:
                 out.answer(request, replies.encode({"status": "ok", **core.facts.ports}))
             case BrokerMsgType.usage_request | BrokerMsgType.stack_request:

@@ -28,6 +28,7 @@ from unstuck_broker.events import Event, FromWorker, PipeText, StackTaken, Worke
 from unstuck_broker.lane import LaneReader, LaneWriter
 from unstuck_broker.pipes import Pipes
 from unstuck_broker.process import WorkerProcess, exit_facts, kill_all, watch_fd
+from unstuck_broker.reason import STOP, Reason, Why
 from unstuck_broker.stacks import Stacks
 from unstuck_broker.undertaker import leave_to_undertaker
 
@@ -74,7 +75,7 @@ class Supervisor:
         self._process: WorkerProcess | None = None
         self._timers: list[asyncio.TimerHandle] = []
         self._exit_fd: int | None = None
-        self._why = ""
+        self._reason: Reason | None = None
         self._stop_pings = 0
         self.paused = False
         self.exited = asyncio.Event()
@@ -85,7 +86,7 @@ class Supervisor:
         """Take a worker that was just started into service."""
         loop = self._loop
         self._process = process
-        self._why = ""
+        self._reason = None
         self.exited.clear()
         self._main = LaneWriter(process.main_lane, loop)
         self._thread = LaneWriter(process.thread_lane, loop)
@@ -103,7 +104,9 @@ class Supervisor:
         self._main.send(self._start_message())
         deadline_s = self._config.start_deadline_s
         self._start_timer = self._later(
-            deadline_s, self.kill, f"its shell was not there after {deadline_s:g} s"
+            deadline_s,
+            self.kill,
+            Reason(Why.START, f"its shell was not there after {deadline_s:g} s"),
         )
 
     def spawn(self, delay_s: float) -> None:
@@ -117,8 +120,8 @@ class Supervisor:
         try:
             self.attach(await self._template.worker())
         except OSError as error:
-            why = f"no process could be started: {error}"
-            self._emit(WorkerExited(None, None, why=why))
+            reason = Reason(Why.START, f"no process could be started: {error}")
+            self._emit(WorkerExited(None, None, reason=reason))
 
     # --- orders -----------------------------------------------------------------------------------
 
@@ -136,10 +139,10 @@ class Supervisor:
         kill_all(pids - {process.pid}, signal.SIGINT)
         kill_all({-process.pid}, signal.SIGINT)  # The group; the worker leads it.
 
-    def kill(self, why: str) -> None:
+    def kill(self, reason: Reason) -> None:
         """Kill the worker and all that it started."""
         if self._process is not None:
-            self._why = self._why or why
+            self._reason = self._reason or reason
             for _ in range(_KILL_ROUNDS):
                 pids = self._members()
                 kill_all(pids)
@@ -151,8 +154,8 @@ class Supervisor:
         self.send(Lane.thread, Stop(grace_s))
         self._stop_pings += 1
         self.send(Lane.thread, Ping(-self._stop_pings))
-        self._stop_timer = self._later(_STOP_PONG_S, self.kill, "")
-        self._later(grace_s, self.kill, "")
+        self._stop_timer = self._later(_STOP_PONG_S, self.kill, STOP)
+        self._later(grace_s, self.kill, STOP)
 
     def leave(self) -> None:
         """Before the broker exits: what still lives is left to an undertaker."""
@@ -218,10 +221,10 @@ class Supervisor:
     def _take_stacks(self, stack: str, numbers: tuple[int, ...]) -> None:
         self._emit(StackTaken(stack, numbers))
 
-    def _lane_broken(self, reason: str) -> None:
+    def _lane_broken(self, reason: Reason) -> None:
         """Kill a worker that has closed its lane or written rubbish, unless it is just dying."""
-        closed = reason.startswith("it closed")
-        self._later(_EOF_GRACE_S if closed else 0.0, self.kill, reason)
+        is_closed = reason.why is Why.LANE_CLOSED
+        self._later(_EOF_GRACE_S if is_closed else 0.0, self.kill, reason)
 
     def _poll_exit(self) -> None:
         if self._process is not None and self._process.reap():
@@ -252,7 +255,7 @@ class Supervisor:
         status = process.exit_status
         code, number = exit_facts(0 if status is None else status)
         self.exited.set()
-        self._emit(WorkerExited(code, number, stack, self._pipes.last_words(), self._why))
+        self._emit(WorkerExited(code, number, stack, self._pipes.last_words(), self._reason))
 
     def _members(self) -> set[int]:
         process = self._process

@@ -1,4 +1,4 @@
-"""Deadlines of requests, by the request's number; a request that is over takes its deadline with it."""
+"""Deadlines of requests, by their number; a request that is over takes its deadline with it."""
 
 from __future__ import annotations
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-import sys
 from typing import NamedTuple
+
+_HAS_PROC = os.path.exists("/proc/self/stat")  # noqa: PTH110 - pathlib is slow
 
 
 class Entry(NamedTuple):
@@ -18,7 +19,7 @@ class Entry(NamedTuple):
 
 def process_table() -> list[Entry]:
     """Read the table of all processes."""
-    if sys.platform == "linux":
+    if _HAS_PROC:
         names = os.listdir("/proc")  # noqa: PTH208 - no paths are needed
         return [entry for name in names if (entry := _read_stat(name))]
     import psutil  # noqa: PLC0415 - only where there is no /proc
@@ -35,7 +36,7 @@ def process_table() -> list[Entry]:
 
 
 def _read_stat(name: str) -> Entry | None:
-    """Read ``/proc/PID/stat`` (proc_pid_stat(5)); the name in it may hold spaces and parentheses."""
+    """Read ``/proc/PID/stat`` (proc_pid_stat(5)); the name may hold spaces and parentheses."""
     if not name.isdigit():
         return None
     try:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from unstuck.protocol import Ping
 from unstuck_broker.actions import Lane
 from unstuck_broker.events import LimitExceeded, WorkerProgress
+from unstuck_broker.reason import Why, over_limit
 
 if TYPE_CHECKING:
     import asyncio
@@ -79,18 +80,13 @@ class Watch:
         self._answered = self._asked
 
     def _on_limits(self, config: Config) -> None:
-        self._limits = None
+        self._limits = self._loop.call_later(_LIMITS_S, self._on_limits, config)
         pids = self._supervisor.pids()
         if config.processes and len(pids) > config.processes:
-            self._emit(LimitExceeded(f"{len(pids)} processes; the limit is {config.processes}"))
+            self._emit(LimitExceeded(over_limit(Why.PROCESSES, len(pids), config.processes)))
             return
         if config.memory_bytes and (used := sum(map(_resident_bytes, pids))) > config.memory_bytes:
-            limit = _megabytes(config.memory_bytes)
-            self._emit(LimitExceeded(f"{_megabytes(used)} of memory; the limit is {limit}"))
-
-
-def _megabytes(size_bytes: int) -> str:
-    return f"{size_bytes / 1e6:,.0f} MB"
+            self._emit(LimitExceeded(over_limit(Why.MEMORY, used, config.memory_bytes)))
 
 
 def _resident_bytes(pid: int) -> int:

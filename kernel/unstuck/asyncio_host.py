@@ -28,37 +28,54 @@ CANCEL_AGAIN_S = 0.1
 """At the end a call that goes on after its cancellation is cancelled again, this often."""
 
 
-class AsyncioCall:
-    """A call that runs as a task of asyncio."""
+class Run:
+    """What the task of a call runs; held by its coroutine only.
 
-    __slots__ = ("_function", "_host", "future", "started", "task")
+    A task that is cancelled before its first step drops its coroutine, and so does one that an
+    interrupt ends between two lines of ours: the future is settled then, too.
+    """
 
-    task: asyncio.Task[None]
+    __slots__ = ("_function", "_future", "_host", "_started")
 
     def __init__(self, host: AsyncioHost, future: Future[Any], function: Begin) -> None:
         self._host = host
+        self._future = future
         self._function = function
-        self.future = future
-        self.started = False
+        self._started = False
 
     async def run(self) -> None:
-        """Await what was called, and settle the future."""
-        host, future = self._host, self.future
-        self.started = True
-        host.unstarted -= 1
-        if future.cancelled():
-            self.drop()
-            return
-        host.owner.enter(future)
+        """Call, await, and settle the future."""
+        owner, future = self._host.owner, self._future
+        self._started = True
+        self._host.unstarted -= 1
+        owner.enter(future)
         function, args, kwargs = self._function
         try:
             value = await function(*args, **kwargs)
         except asyncio.CancelledError as error:
-            host.owner.settle(future, CANCELLED, error)
+            owner.settle(future, CANCELLED, error)
         except BaseException as error:  # noqa: BLE001  (it belongs to the future)
-            host.owner.settle(future, ERROR, without_frame(error))
+            owner.settle(future, ERROR, without_frame(error))
         else:
-            host.owner.settle(future, RESULT, value)
+            owner.settle(future, RESULT, value)
+
+    def __del__(self) -> None:
+        if not self._started:
+            self._host.unstarted -= 1
+            if self._function[0] is itself:
+                close(self._function[1][0])
+        if not self._future.done():
+            self._host.owner.settle(self._future, CANCELLED)
+
+
+class AsyncioCall:
+    """A call that runs as a task of asyncio."""
+
+    __slots__ = ("_host", "task")
+
+    def __init__(self, host: AsyncioHost, task: asyncio.Task[None]) -> None:
+        self._host = host
+        self.task = task
 
     @property
     def executing(self) -> bool:
@@ -77,16 +94,7 @@ class AsyncioCall:
         return self._host.owner.post(self)
 
     def resume(self) -> None:
-        # Cancelled before its first step a task would never run: that step looks by itself.
-        if self.started:
-            self.task.cancel()
-
-    def drop(self) -> None:
-        """Settle the future of a call that will not start."""
-        function, args, _ = self._function
-        if function is itself:
-            close(args[0])
-        self._host.owner.settle(self.future, CANCELLED)
+        self.task.cancel()
 
 
 class AsyncioHost:
@@ -102,7 +110,6 @@ class AsyncioHost:
         self.unstarted = 0
         self.active: dict[Future[Any], Call] = {}
         self._context = contextvars.Context()
-        self._fresh: list[AsyncioCall] = []
         self._body: asyncio.Task[Any] | None = None
         self._ending = False
 
@@ -118,32 +125,11 @@ class AsyncioHost:
         self.wake()
 
     def start(self, future: Future[Any], context: contextvars.Context, function: Begin) -> None:
-        call = AsyncioCall(self, future, function)
         self.unstarted += 1
-        call.task = self.loop.create_task(call.run(), context=context)
-        self.active[future] = call
-        future.begin(call)
-        if not self._fresh:
-            self.loop.call_soon(self._sweep, context=self._context.copy())
-        self._fresh.append(call)
-
-    def _sweep(self) -> None:
-        """Find the calls whose tasks somebody cancelled before their first step."""
-        fresh = [call for call in self._fresh if not call.started]
-        self._fresh = [call for call in fresh if not call.task.done()]
-        for call in fresh:
-            if call.task.done():
-                self.unstarted -= 1
-                call.drop()
-        if self._fresh:
-            self.loop.call_soon(self._sweep, context=self._context.copy())
-
-    def recover(self) -> None:
-        """Settle the calls whose tasks ended by an interrupt outside of the user's code."""
-        for future, call in list(self.active.items()):
-            if isinstance(call, AsyncioCall) and call.started and call.task.done():
-                error = None if call.task.cancelled() else call.task.exception()
-                self.owner.settle(future, CANCELLED if error is None else ERROR, error)
+        task = self.loop.create_task(Run(self, future, function).run(), context=context)
+        self.active[future] = call = AsyncioCall(self, task)
+        if not future.begin(call):
+            task.cancel()
 
     def later(self, delay_s: float, function: Callable[[], None], future: Future[Any]) -> None:
         handle = self.loop.call_later(
@@ -192,5 +178,3 @@ class AsyncioHost:
             tasks = [call.task for call in self.active.values() if isinstance(call, AsyncioCall)]
             if tasks:
                 await asyncio.wait(tasks, timeout=CANCEL_AGAIN_S)
-            self._sweep()
-            self.recover()

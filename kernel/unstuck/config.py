@@ -1,7 +1,8 @@
 """Every setting, with its unit, default and meaning; read once, at the start of a process.
 
-``Config`` is the broker's, ``WorkerConfig`` the worker's share of it. Settings come from ``--set NAME=VALUE`` on
-the kernel's command line, which ``unstuck install --set`` writes into the kernelspec.
+``Config`` is the broker's, ``WorkerConfig`` the worker's share of it. Settings come from ``--set
+NAME=VALUE`` on the kernel's command line, which ``unstuck install --set`` writes into the
+kernelspec.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ class WorkerConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     profile: str = "default"
     """The IPython profile whose configuration and start-up files are used."""
     display_timeout_s: Seconds = 60.0
-    """How long the ``_repr_*_`` methods of one displayed object may take together in a headless run."""
+    """How long the ``_repr_*_`` methods of one object may take together in a headless run."""
     ipython_arguments: list[str] = []
     """``--Class.trait=value`` for IPython's own configurables."""
 
@@ -44,7 +45,7 @@ class Config(WorkerConfig, frozen=True, forbid_unknown_fields=True, kw_only=True
 
     # The interrupt ladder (docs/architecture.md).
     interrupt_policy: InterruptPolicy = "auto"
-    """May an interrupt kill a worker that does not react: when asked twice, never, or at the grace."""
+    """May an interrupt kill a worker that does not react: if asked twice, never, or at the grace."""
     interrupt_hard_s: Seconds = 0.5
     """After an interrupt: when KeyboardInterrupt is raised asynchronously too."""
     interrupt_grace_s: Seconds = 2.0
@@ -54,9 +55,9 @@ class Config(WorkerConfig, frozen=True, forbid_unknown_fields=True, kw_only=True
     introspection_deadline_s: Seconds = 10.0
     """How long a completion, inspection, is_complete or history request may wait for the worker."""
     cell_timeout_s: Seconds = 0.0
-    """Wall time for one cell; 0 is no limit. A cell's own ``timeout`` metadata or tag goes first."""
+    """Wall time for one cell; 0 is no limit. A cell's own ``timeout`` goes first."""
     backlog_bytes: Bytes = 256 << 20
-    """Requests that wait in the broker; beyond this the shell socket is not read until some have run."""
+    """Requests that wait in the broker; beyond this shell is not read until some have run."""
 
     # Outputs.
     stream_flush_s: Annotated[float, Meta(ge=0, le=0.1)] = 0.02
@@ -75,6 +76,8 @@ class Config(WorkerConfig, frozen=True, forbid_unknown_fields=True, kw_only=True
     """How long a worker may take until its shell is there."""
     shutdown_grace_s: Seconds = 5.0
     """How long atexit handlers and ``finally`` blocks may take at the end."""
+    restart_in_place: bool = False
+    """Take a shutdown request with ``restart`` for a restart in place; our provisioner sets it."""
     hang_report_s: Seconds = 10.0
     """After how long without progress a cell's stack is shown; 0 is never."""
     memory_bytes: Bytes = 0
@@ -98,7 +101,9 @@ def parse_settings(pairs: list[str]) -> Config:
         if not equals:
             raise ConfigError(f"setting {pair!r} has no value: write NAME=VALUE")
         if name not in SETTINGS:
-            raise ConfigError(f"unknown setting {name!r}: it is one of {', '.join(sorted(SETTINGS))}")
+            raise ConfigError(
+                f"unknown setting {name!r}: it is one of {', '.join(sorted(SETTINGS))}"
+            )
         if name == "ipython_arguments":
             values.setdefault(name, []).append(value)
         else:

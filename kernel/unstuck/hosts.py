@@ -64,9 +64,6 @@ class Host(Protocol):
     def start(self, future: Future[Any], context: contextvars.Context, function: Begin) -> None:
         """Call and await in a task of its own."""
 
-    def recover(self) -> None:
-        """Settle what an interrupt in the event loop left unsettled."""
-
     def later(self, delay_s: float, function: Callable[[], None], future: Future[Any]) -> None:
         """Call ``function`` after a while, unless the future is cancelled first."""
 

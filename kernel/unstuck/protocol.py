@@ -2,9 +2,11 @@
 
 JSON that only one side reads travels as bytes and is never decoded by the other: the broker hands a
 request's content to the worker as it came, the worker hands a publication's content out as it goes
-on the wire. A job is named by a number that the broker gives; it is never used twice in a broker's life.
+on the wire. A job is named by a number that the broker gives; it is never used twice in a broker's
+life.
 
-``buffers`` are carried beside the message (see `unstuck.codec`), so that megabytes are not copied twice.
+``buffers`` are carried beside the message (see `unstuck.codec`), so that megabytes are not copied
+twice.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ class _Message(Struct, frozen=True, array_like=True):
     """Settings shared by all lane messages: immutable, and arrays on the wire (no field names)."""
 
 
-# --- broker to worker -------------------------------------------------------------------------------
+# --- broker to worker -----------------------------------------------------------------------------
 
 
 class Start(_Message, frozen=True, tag="start"):
@@ -35,7 +37,7 @@ class Start(_Message, frozen=True, tag="start"):
 
 
 class Run(_Message, frozen=True, tag="run"):
-    """Run one request. On the main lane: queue, task, blocking; on the thread lane: thread, subshells."""
+    """Run one request: on the main lane queue, task, blocking; on the thread lane the others."""
 
     job: int
     kind: MsgType
@@ -53,7 +55,7 @@ class Run(_Message, frozen=True, tag="run"):
 
 
 class InputReply(_Message, frozen=True, tag="input_reply"):
-    """The answer to an `InputRequest`; thread lane. ``value`` is None when the request is withdrawn."""
+    """The answer to an `InputRequest`; thread lane. ``value`` is None when it is withdrawn."""
 
     request: int
     value: str | None
@@ -89,7 +91,7 @@ class CloseSubshell(_Message, frozen=True, tag="close_subshell"):
 
 
 class Stop(_Message, frozen=True, tag="stop"):
-    """End the process: ``finally`` blocks and atexit handlers run, for at most ``grace_s``; thread lane."""
+    """End the process, with ``finally`` blocks and atexit handlers; thread lane."""
 
     grace_s: float
 
@@ -97,7 +99,7 @@ class Stop(_Message, frozen=True, tag="stop"):
 ToWorker = Start | Run | InputReply | Interrupt | Ping | OpenSubshell | CloseSubshell | Stop
 
 
-# --- worker to broker (all on the output lane) ------------------------------------------------------
+# --- worker to broker (all on the output lane) ----------------------------------------------------
 
 
 class Outcome(StrEnum):
@@ -153,7 +155,7 @@ class Stream(_Message, frozen=True, tag="stream"):
 
 
 class Finished(_Message, frozen=True, tag="finished"):
-    """A job has ended; ``content`` is its reply's. The one message that ends a job, exactly once."""
+    """A job has ended; ``content`` is its reply's. It ends a job, exactly once."""
 
     job: int
     outcome: Outcome
@@ -200,7 +202,7 @@ class SetSettings(_Message, frozen=True, tag="set_settings"):
 
 
 class AskRestart(_Message, frozen=True, tag="ask_restart"):
-    """`%restart`: restart this worker in place, after the reply of ``job``; at once where none runs."""
+    """`%restart`: restart this worker in place, after the reply of ``job`` where it runs."""
 
     job: int = 0
 

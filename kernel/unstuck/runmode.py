@@ -1,7 +1,8 @@
 """How one request runs: the one decision, as a pure function, shared by broker and worker.
 
-The broker decides with it for every request; users ask it through ``kernel.get_run_mode``. The table and
-the precedence are those of the concurrency reference, with our decisions where it is silent.
+The broker decides with it for every request; users ask it through ``kernel.get_run_mode``. The
+table and the precedence are those of the concurrency reference, with our decisions where it is
+silent.
 """
 
 from __future__ import annotations
@@ -94,7 +95,7 @@ def _metadata_mode(metadata: Mapping[str, Any]) -> object:
 
 
 def _tag_mode(tags: object) -> RunMode | None:
-    """Give the mode that a tag names; the first in the order of `RunMode`, so that it is one answer."""
+    """Give the mode that a tag names; of several the first in the order of `RunMode`."""
     if not isinstance(tags, Sequence) or isinstance(tags, str):
         return None
     named: Iterable[RunMode] = (mode for mode in RunMode if mode.value in list(map(_plain, tags)))
@@ -106,7 +107,7 @@ def _plain(tag: object) -> str:
 
 
 def _execute_mode(request: RunModeRequest, *, allow_hash: bool) -> RunMode:
-    """Choose the mode of an execute request on shell: code, header, metadata, silent, tag, queue."""
+    """Choose the mode of a cell on shell: code, header, metadata, silent, tag, queue."""
     if directive := read_directive(request.code, allow_hash=allow_hash):
         return directive.mode
     if request.header_mode is not None:

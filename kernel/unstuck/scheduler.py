@@ -146,9 +146,7 @@ class Scheduler:
             self.ended = True
 
     def wake_again(self) -> None:
-        """Go on after an interrupt went through the event loop and may have lost something."""
-        if self.host is not None:
-            self.host.recover()
+        """Wake the loop after an interrupt went through it, which may have lost a wake-up."""
         self._wake()
 
     def drain(self) -> None:

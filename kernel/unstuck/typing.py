@@ -1,7 +1,7 @@
 """The vocabulary of the kernel: channels, message types, run modes, tags and jobs.
 
-Names and values follow the Jupyter messaging specification 5.5 and the concurrency reference that unstuck
-implements. Importing this module imports nothing heavy: broker, worker and users share it.
+Names and values follow the Jupyter messaging specification 5.5 and the concurrency reference that
+unstuck implements. Importing this module imports nothing heavy: broker, worker and users share it.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class SocketID(StrEnum):
 class RunMode(StrEnum):
     """How a request runs.
 
-    ``str()`` gives the directive that chooses the mode in a cell (``##task``); the value is the bare name.
-    A mode equals its name, its directive and its repr; it hashes as its name.
+    ``str()`` gives the directive that chooses the mode in a cell (``##task``); the value is the
+    bare name. A mode equals its name, its directive and its repr; it hashes as its name.
     """
 
     queue = "queue"
@@ -109,6 +109,7 @@ class BrokerMsgType(StrEnum):
     list_subshell_request = "list_subshell_request"
     restart_request = "restart_request"
     stack_request = "stack_request"
+    state_request = "state_request"
 
 
 AnyMsgType = MsgType | BrokerMsgType

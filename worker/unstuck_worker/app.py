@@ -1,4 +1,4 @@
-"""The worker's main thread: builds the shell, runs the event loop, starts the jobs of the main lane.
+"""The worker's main thread: builds the shell, runs the event loop, starts the main lane's jobs.
 
 Threads: `App` is the main thread's; `count_step` and `stop` are called in the lane thread.
 """

@@ -34,7 +34,7 @@ class CellHistory(HistoryManager):
         """Write all lines that wait."""
         if not self.enabled:
             return
-        connection = self.db if conn is None else conn
+        connection: Any = self.db if conn is None else conn
         with self._writing:
             inputs, outputs = self._take()
             try:
@@ -108,4 +108,4 @@ class BatchSaver(HistorySavingThread):
 
 
 # HistoryManager makes its thread by this name, and has no other place to say which.
-history.HistorySavingThread = BatchSaver  # type: ignore[misc]
+history.__dict__["HistorySavingThread"] = BatchSaver

@@ -89,16 +89,16 @@ async def run_body(shell: InteractiveShell, body: str) -> object:
         value = eval(code, shell.user_global_ns, shell.user_ns)  # noqa: S307  (the user's own cell)
         if code.co_flags & inspect.CO_COROUTINE:
             value = await cast("Awaitable[object]", value)
-    quiet = DisplayHook.semicolon_at_end_of_expression(body)  # type: ignore[no-untyped-call]
+    quiet = DisplayHook.semicolon_at_end_of_expression(body)
     return None if quiet else value
 
 
 def _compile(shell: InteractiveShell, body: str) -> list[CodeType]:
     """Compile all statements but a last expression, and that expression."""
-    cell = shell.transform_cell(body)  # type: ignore[no-untyped-call]  # IPython's is untyped
+    cell = shell.transform_cell(body)  # IPython's is untyped
     name = shell.compile.cache(cell, shell.execution_count, raw_code=body)
     tree = shell.compile.ast_parse(cell, filename=name)
-    tree = shell.transform_ast(tree)  # type: ignore[no-untyped-call]  # IPython's is untyped
+    tree = shell.transform_ast(tree)  # IPython's is untyped
     # The shell's compiler switches await on for a moment: not while another thread uses it.
     flags = shell.compile.flags | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
     if not (tree.body and isinstance(tree.body[-1], ast.Expr)):

@@ -1,4 +1,4 @@
-"""Forked copies of this process (``os.fork``, multiprocessing): they have no lanes, and print plainly."""
+"""Forked copies of a worker (``os.fork``, multiprocessing): no lanes, plain printing."""
 
 from __future__ import annotations
 

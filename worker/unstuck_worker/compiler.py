@@ -1,7 +1,10 @@
 """Compile cells under file names that debuggers, tracebacks and linecache agree on.
 
-Threads: cells of several threads are compiled at the same time, so passing flags are kept per thread.
+Threads: cells of several threads are compiled at the same time; passing flags are kept per thread.
 """
+
+# IPython's methods have no types.
+# mypy: allow-untyped-calls
 
 from __future__ import annotations
 
@@ -40,7 +43,6 @@ def murmur2(data: bytes, seed: int = HASH_SEED) -> int:
     hashed ^= hashed >> 13
     hashed = (hashed * _M) & _MASK
     return hashed ^ (hashed >> 15)
-
 
 
 def cell_folder() -> Path:

@@ -1,7 +1,7 @@
-"""Message content as JSON bytes: fast for what we write ourselves, forgiving for what users display.
+"""Message content as JSON bytes: fast for what we write, forgiving for what users display.
 
-Values that JSON does not have follow jupyter_client: dates as ISO 8601, bytes as base64, NaN and infinity as
-their names; what has no JSON form at all is an error that names its type.
+Values that JSON does not have follow jupyter_client: dates as ISO 8601, bytes as base64, NaN and
+infinity as their names; what has no JSON form at all is an error that names its type.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import math
 import numbers
 from base64 import b64encode
 from collections.abc import Iterable, Mapping
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from typing import Any
 
 import msgspec
@@ -75,24 +75,29 @@ def _replace(value: object) -> object:
     """Give the JSON form of a value that JSON does not know."""
     match value:
         case datetime():
-            aware = value if value.tzinfo else value.astimezone()
-            text = aware.isoformat()
-            return text.replace("+00:00", "Z") if aware.utcoffset() == UTC.utcoffset(None) else text
+            form: object = _iso(value)
         case date():
-            return value.isoformat()
+            form = value.isoformat()
         case bytes() | bytearray() | memoryview():
-            return b64encode(value).decode("ascii")
+            form = b64encode(value).decode("ascii")
         case numbers.Integral():
-            return int(value)
+            form = int(value)
         case numbers.Real():
-            return _finite(float(value))
+            form = _finite(float(value))
         case Mapping():
-            return dict(value)
+            form = dict(value)
         case Iterable():
-            return list(value)
+            form = list(value)
         case _:
             kind = type(value)
             raise TypeError(f"{kind.__module__}.{kind.__qualname__} is not JSON serializable")
+    return form
+
+
+def _iso(moment: datetime) -> str:
+    """Write a moment with its zone: the local one where it has none, Z where that is UTC."""
+    aware = moment if moment.tzinfo else moment.astimezone()
+    return aware.isoformat().replace("+00:00", "Z")
 
 
 def _finite(value: float) -> float | str:

@@ -3,10 +3,14 @@
 Threads: any. What is under construction belongs to the running cell, hooks belong to their thread.
 """
 
+# IPython's methods have no types.
+# mypy: allow-untyped-calls
+
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from IPython.core.display_trap import DisplayTrap
 from IPython.core.displayhook import DisplayHook
@@ -20,9 +24,11 @@ from unstuck_worker.streams import adopt_parent
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from unstuck_worker.cell import Cell
     from unstuck_worker.lane import OutputLane
+    from unstuck_worker.shell import UnstuckShell
 
-Hook = "Callable[[dict[str, Any]], dict[str, Any] | None]"
+Hook = Callable[[dict[str, Any]], dict[str, Any] | None]
 
 
 class Outlet:
@@ -38,7 +44,8 @@ class Outlet:
         """The hooks of this thread, in the order of their registration."""
         if not hasattr(self._local, "hooks"):
             self._local.hooks = []
-        return self._local.hooks  # type: ignore[no-any-return]
+        hooks: list[Hook] = self._local.hooks
+        return hooks
 
     def send(
         self,
@@ -55,17 +62,15 @@ class Outlet:
         context = get_context()
         hooks = getattr(self._local, "hooks", None)
         if hooks:
-            message: dict[str, Any] | None = _make_message(msg_type, content, context)
+            message = _make_message(msg_type, content, context)
             if buffers:
-                message["buffers"] = buffers  # type: ignore[index]
-            parent = message["parent_header"]  # type: ignore[index]
-            for hook in list(hooks):
-                message = hook(message)  # type: ignore[arg-type]
-                if message is None:
-                    return
-            msg_type, content = message["header"]["msg_type"], message["content"]  # type: ignore[index]
-            if message.get("parent_header") != parent:  # type: ignore[union-attr]
-                context = JobContext.under(message["parent_header"])  # type: ignore[index]
+                message["buffers"] = buffers
+            changed = _pass_through(hooks, message)
+            if changed is None:
+                return
+            msg_type, content = changed["header"]["msg_type"], changed["content"]
+            if changed["parent_header"] != (context.message["header"] if context else {}):
+                context = JobContext.under(changed["parent_header"])
         self._lane.publish(
             context,
             msg_type,
@@ -73,6 +78,16 @@ class Outlet:
             metadata=encode_bundle(metadata) if metadata else b"{}",
             buffers=buffers,
         )
+
+
+def _pass_through(hooks: list[Hook], message: dict[str, Any]) -> dict[str, Any] | None:
+    """Give what the hooks make of a message; None when one has taken it."""
+    passed: dict[str, Any] | None = message
+    for hook in list(hooks):
+        if passed is None:
+            break
+        passed = hook(passed)
+    return passed
 
 
 def _make_message(
@@ -106,26 +121,31 @@ class CellDisplayHook(DisplayHook):
     outlet: Outlet
 
     @property
+    def _cell(self) -> Cell | None:
+        """The running cell."""
+        return cast("UnstuckShell", self.shell).cell
+
+    @property
     def exec_result(self) -> Any:  # noqa: ANN401  (IPython's untyped trait)
         """The result record of the running cell."""
-        cell = self.shell.cell
+        cell = self._cell
         return cell.result if cell else None
 
     @exec_result.setter
     def exec_result(self, result: Any) -> None:  # noqa: ANN401
-        if cell := self.shell.cell:
+        if cell := self._cell:
             cell.result = result
 
     @property
     def msg(self) -> dict[str, Any] | None:
         """The content under construction, None outside of a display."""
-        cell = self.shell.cell
+        cell = self._cell
         return cell.output if cell else None
 
     @override
     def quiet(self) -> bool:
         """Say whether the cell ends in a semicolon."""
-        cell = self.shell.cell
+        cell = self._cell
         if cell is None or ";" not in cell.source:
             return False
         return bool(self.semicolon_at_end_of_expression(cell.source))
@@ -133,7 +153,7 @@ class CellDisplayHook(DisplayHook):
     @override
     def start_displayhook(self) -> None:
         """Begin an execute_result."""
-        if cell := self.shell.cell:
+        if cell := self._cell:
             cell.output = {"execution_count": self.prompt_count, "data": {}, "metadata": {}}
 
     @override
@@ -153,7 +173,7 @@ class CellDisplayHook(DisplayHook):
     @override
     def finish_displayhook(self) -> None:
         """Send the execute_result, if there is anything in it."""
-        cell = self.shell.cell
+        cell = self._cell
         if cell is None:
             return
         output, cell.output = cell.output, None
@@ -237,8 +257,9 @@ class LastingDisplayTrap(DisplayTrap):
         return self
 
     @override
-    def __exit__(self, *_error: object) -> None:
+    def __exit__(self, *_error: object) -> Literal[False]:
         """Leave the hook."""
+        return False
 
     @property
     def is_active(self) -> bool:

@@ -1,5 +1,8 @@
 """execute_request: run a cell and make its reply, as messaging specification 5.5 has it."""
 
+# IPython's methods have no types.
+# mypy: allow-untyped-calls
+
 from __future__ import annotations
 
 from datetime import UTC, datetime
@@ -13,6 +16,8 @@ from unstuck_worker.job import Reply
 from unstuck_worker.tags import error_message, stops_on_error
 
 if TYPE_CHECKING:
+    from IPython.core.interactiveshell import ExecutionResult
+
     from unstuck.jobcontext import JobContext
     from unstuck_worker.cell import Cell
     from unstuck_worker.job import RunningJob
@@ -69,7 +74,7 @@ class Execution:
         shell, context = self._shell, self._context
         store = not request.silent if request.store_history is None else request.store_history
         transformed, problem = shell.transform(request.code)
-        result = None
+        result: ExecutionResult | None = None
         try:
             result = await shell.run_cell_async(
                 request.code,
@@ -84,6 +89,7 @@ class Execution:
             shell.events.trigger("post_execute")
             if not request.silent:
                 shell.events.trigger("post_run_cell", result)
+        assert result is not None
         error = (
             result.error_in_exec if result.error_before_exec is None else result.error_before_exec
         )
@@ -98,7 +104,9 @@ class Execution:
         shell = self._shell
         cell: Cell | None = self._context.cell
         if cell is not None and cell.error is not None and isinstance(error, Exception):
-            return _error_content(None, cell)  # Of a cell's error that was shown: a bad ``__str__``.
+            return _error_content(
+                None, cell
+            )  # Of a cell's error that was shown: a bad ``__str__``.
         try:
             shell.showtraceback((type(error), error, error.__traceback__))
         except BaseException as again:  # noqa: BLE001  (a second interrupt, while the first is shown)

@@ -1,13 +1,13 @@
 """Interrupts: a KeyboardInterrupt in the job that is meant, and nowhere else.
 
-Threads: `on_signal` runs in the main thread at any bytecode, `interrupt` in the lane thread. The job that the main
-thread steps is the only place where the handler raises; everything else is woken by cancelling its task.
+Threads: `on_signal` runs in the main thread at any bytecode, `interrupt` in the lane thread. The
+handler raises in the job that the main thread steps; a job that awaits is woken by a cancellation.
 """
 
 from __future__ import annotations
 
+import inspect
 import signal
-import sys
 import threading
 from threading import get_ident
 from typing import TYPE_CHECKING
@@ -76,7 +76,7 @@ class Interrupts:
     def _deliver_late(self) -> None:
         if get_ident() == self._main_ident:
             self._lane.interrupted = False
-            self._deliver(sys._getframe())
+            self._deliver(inspect.currentframe())
 
     def _deliver(self, frame: FrameType | None) -> None:
         aimed, self._aimed = self._aimed, set()

@@ -159,7 +159,7 @@ def _inspect(shell: InteractiveShell, request: InspectRequest) -> Content:
     reply: Content = {"status": "ok", "found": False, "data": {}, "metadata": {}}
     name = token_at_cursor(request.code, _clamp(request.cursor_pos, request.code))
     try:
-        data = shell.object_inspect_mime(  # type: ignore[no-untyped-call]  # IPython's is untyped
+        data = shell.object_inspect_mime(  # IPython's is untyped
             name, detail_level=request.detail_level, omit_sections=set(request.omit_sections)
         )
     except KeyError:

@@ -1,7 +1,7 @@
 """A job while it runs: where its code is, and how a KeyboardInterrupt gets there.
 
-Threads: `enter`, `leave` and `end` are called in the thread that runs the job, `interrupt` in any. The
-lock makes sure that an asynchronous exception is set only while the job's own code runs.
+Threads: `enter`, `leave` and `end` are called in the thread that runs the job, the others in any.
+The lock makes sure that an asynchronous exception is set only while the job's own code runs.
 """
 
 from __future__ import annotations
@@ -10,15 +10,15 @@ import asyncio
 import ctypes
 import threading
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-from unstuck.protocol import Outcome
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator
     from contextlib import AbstractContextManager
+    from types import CoroutineType
 
     from unstuck.jobcontext import JobContext
+    from unstuck.protocol import Outcome
 
 _set_async_exc = ctypes.pythonapi.PyThreadState_SetAsyncExc
 _set_async_exc.argtypes = (ctypes.c_ulong, ctypes.py_object)
@@ -157,7 +157,7 @@ class Steps:
     def __init__(self, running: RunningJob, code: Coroutine[Any, Any, Reply]) -> None:
         """Run ``code``, which sets ``running.reply``."""
         self._running = running
-        self._code = code
+        self._code = cast("CoroutineType[Any, Any, Reply]", code)
 
     def __await__(self) -> Generator[Any, Any, Reply]:
         """Drive the coroutine under any event loop."""

@@ -1,7 +1,7 @@
 """The output lane: frames out of this process, whole and in order, from any thread.
 
-Threads: every method may be called from any thread. One lock orders frames; the thread that holds it is
-`holder`, so that a signal handler or finaliser that runs inside a write can tell, and waits its turn.
+Threads: every method may be called from any thread. One lock orders frames; who holds it is
+`holder`: a signal handler or finaliser that runs inside a write can tell, and waits its turn.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import os
 import socket
 import threading
 from collections import deque
+from collections.abc import Callable
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +20,6 @@ from unstuck.protocol import Publish, Stream, StreamName
 from unstuck_worker.content import mend
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from unstuck.jobcontext import JobContext
     from unstuck.protocol import Finished, ToBroker
     from unstuck_worker.pipes import Pipes
@@ -30,14 +29,14 @@ Parent = tuple[int, bytes]
 
 Text = tuple["JobContext | None", StreamName, str]
 Chunks = list[bytes | memoryview]
-Build = "Callable[[], Chunks]"
+Build = Callable[[], Chunks]
 
 
 class OutputLane:
-    """Write messages to the broker; blocks when the broker is behind, which is the back-pressure."""
+    """Write messages to the broker; it blocks when the broker is behind: the back-pressure."""
 
     def __init__(self, sock: socket.socket, pipes: Pipes) -> None:
-        """Write to ``sock``, a blocking stream socket; before text, wait for ``pipes`` to be read."""
+        """Write to ``sock``, a blocking stream socket; text waits for ``pipes`` to be read."""
         self._sock = sock
         self._pipes = pipes
         self._lock = threading.RLock()

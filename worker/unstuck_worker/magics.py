@@ -118,7 +118,7 @@ class KernelMagics(Magics):
         except ValueError as error:
             raise UsageError(f"%autosave requires an integer, got {line!r}") from error
         script = f"IPython.notebook.set_autosave_interval({1000 * interval_s})"
-        display({"application/javascript": script}, raw=True)  # type: ignore[no-untyped-call]
+        display({"application/javascript": script}, raw=True)
         told = f"Autosaving every {interval_s} seconds" if interval_s else "Autosave disabled"
         sys.stdout.write(f"{told}\n")
 
@@ -180,7 +180,7 @@ def _page_file(shell: InteractiveShell, name: str) -> None:
     try:
         if path.suffix == ".py":
             source = openpy.read_py_file(path, skip_encoding_cookie=False)
-            text = shell.pycolorize(source)  # type: ignore[no-untyped-call]
+            text = shell.pycolorize(source)
         else:
             text = path.read_text()
     except (OSError, SyntaxError, UnicodeDecodeError) as error:

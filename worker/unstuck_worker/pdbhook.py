@@ -1,4 +1,4 @@
-"""Give ``import pdb`` a debugger that an interrupt ends; Python's own asks for the next command instead.
+"""Give ``import pdb`` a debugger that an interrupt ends; Python's own asks for the next command.
 
 The debugger is loaded only when someone imports it: hence a finder, not an import.
 """
@@ -22,7 +22,7 @@ class PdbFinder:
     """Let through every import but the first of the two debuggers."""
 
     def find_spec(
-        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None, /
+        self, fullname: str, _path: Sequence[str] | None, _target: ModuleType | None = None, /
     ) -> ModuleSpec | None:
         """Find a debugger as ever, with a loader that joins the two when both are there."""
         if fullname not in ("pdb", _IPYTHONS):

@@ -66,7 +66,7 @@ class Pipes:
             time.sleep(SETTLE_POLL_S)
 
     def renew(self, lane: OutputLane, context: JobContext) -> None:
-        """Leave the pipes to the processes that a job has started, and write to others from here on."""
+        """Leave the pipes to the processes that a job has started, and write to others."""
         if self._nodes() != self._ours:
             return  # The user has redirected a descriptor.
         ends = [os.pipe(), os.pipe()]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import builtins
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from IPython.core.autocall import IPyAutocall
 from IPython.core.macro import Macro
@@ -43,7 +43,8 @@ class PlainCode:
 
     def _list(self) -> list[object]:
         """List all transformers; equal lists hold the same objects."""
-        manager, prefilter = self._shell.input_transformer_manager, self._shell.prefilter_manager
+        manager = self._shell.input_transformer_manager
+        prefilter: Any = self._shell.prefilter_manager
         return [
             *manager.cleanup_transforms,
             *manager.line_transforms,
@@ -62,7 +63,8 @@ class PlainCode:
         if match is None:
             return True
         word = match[0]
-        if shell.find_magic(word) is not None:
+        magics: Any = shell
+        if magics.find_magic(word) is not None:
             return False
         value = shell.user_ns.get(word, getattr(builtins, word, None))
         return not isinstance(value, IPyAutocall | Macro)

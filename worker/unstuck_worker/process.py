@@ -1,4 +1,4 @@
-"""This process and the operating system: its death with the broker, C's streams, and its stacks."""
+"""The worker and the operating system: its death with the broker, C's streams, and its stacks."""
 
 from __future__ import annotations
 
@@ -51,6 +51,6 @@ def flush_c_streams() -> None:
 
 
 def show_stacks(descriptor: int) -> None:
-    """Write a crash's stack to descriptor 2, and on the stack signal all stacks to ``descriptor``."""
+    """Write a crash's stack to descriptor 2, and all stacks to ``descriptor`` on the signal."""
     faulthandler.enable(2)
     faulthandler.register(STACK_SIGNAL, descriptor, all_threads=True, chain=False)

@@ -3,6 +3,9 @@
 IPython's own application machinery is loaded only when the user has something for it to do.
 """
 
+# IPython's methods have no types.
+# mypy: allow-untyped-calls
+
 from __future__ import annotations
 
 import os
@@ -68,18 +71,19 @@ class Profile:
 
     def _read_short_arguments(self, arguments: list[str]) -> Config:
         from IPython.core.shellapp import shell_aliases, shell_flags  # noqa: PLC0415
-        from traitlets.config.loader import KVCommandLineConfigLoader  # noqa: PLC0415
+        from traitlets.config.loader import KeyValueConfigLoader  # noqa: PLC0415
 
         aliases: dict[Any, Any] = dict(shell_aliases)
         flags: dict[Any, Any] = dict(shell_flags)
         try:
-            return KVCommandLineConfigLoader(arguments, aliases, flags).load_config()
+            config: Config = KeyValueConfigLoader(arguments, aliases, flags).load_config()
         except (ConfigError, SystemExit, ValueError) as error:
             self.problems.append(f"IPython argument: {error}")
             return Config()
+        return config
 
     def start(self, shell: UnstuckShell) -> None:
-        """Load extensions and run the user's start-up code; errors are shown, and the start goes on."""
+        """Load extensions and run the user's start-up code; its errors are shown, not fatal."""
         for problem in self.problems:
             sys.stderr.write(f"Error in configuration: {problem}\n")
         if self._has_work():
@@ -109,9 +113,10 @@ class Profile:
 
 def _find_profile(ipython_dir: str, name: str) -> ProfileDir:
     try:
-        return ProfileDir.find_profile_dir_by_name(ipython_dir, name)
+        found: ProfileDir = ProfileDir.find_profile_dir_by_name(ipython_dir, name)
     except ProfileDirError:
-        return ProfileDir.create_profile_dir_by_name(ipython_dir, name)
+        found = ProfileDir.create_profile_dir_by_name(ipython_dir, name)
+    return found
 
 
 def _environment_folder() -> Path:

@@ -1,8 +1,11 @@
 """The shell: IPython's, with cells that run beside each other and outputs that go through the lane.
 
-Threads: `run_cell_async` may run in several threads and tasks at once. What belongs to one cell is in its `Cell`, found
-through the job of the running code; the namespace, the history and the counter are shared.
+Threads: `run_cell_async` may run in several threads and tasks at once. What belongs to one cell is
+in its `Cell`, found through the job of the running code; the namespace and history are shared.
 """
+
+# IPython's methods have no types.
+# mypy: allow-untyped-calls
 
 from __future__ import annotations
 
@@ -38,9 +41,9 @@ from unstuck_worker.display import (
 )
 from unstuck_worker.execute import text_of
 from unstuck_worker.plaincode import PlainCode
-from unstuck_worker.tracebacks import format_plainly, holds_group
 from unstuck_worker.streams import adopt_parent
 from unstuck_worker.tags import error_message
+from unstuck_worker.tracebacks import format_plainly, holds_group
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -66,7 +69,7 @@ _MAGIC_CALLS = {"run_line_magic": "line", "run_cell_magic": "cell"}
 
 
 class LastingBuiltinTrap(BuiltinTrap):
-    """Put IPython's names into ``builtins`` once, for cells and threads that run beside each other."""
+    """Put IPython's names into ``builtins`` once, for cells that run beside each other."""
 
     @override
     def __exit__(self, *_error: object) -> Any:
@@ -86,15 +89,26 @@ class CellPayloads(PayloadManager):
 
     shell: UnstuckShell
 
-    @property
-    def _payload(self) -> list[dict[str, Any]]:
+    @override
+    def write_payload(self, data: dict[str, Any], single: bool = True) -> None:
+        """Add a payload to the running cell's; of one source only the last counts if ``single``."""
+        if not isinstance(data, dict):
+            raise TypeError(f"Each payload write must be a dict, got: {data!r}")
+        payloads = self.read_payload()
+        if single:
+            payloads[:] = [one for one in payloads if one.get("source") != data.get("source")]
+        payloads.append(data)
+
+    @override
+    def read_payload(self) -> list[dict[str, Any]]:
+        """Give the running cell's payloads."""
         cell = self.shell.cell
         return cell.payloads if cell else []
 
     @override
     def clear_payload(self) -> None:
         """Forget the running cell's payloads."""
-        self._payload.clear()
+        self.read_payload().clear()
 
 
 class UnstuckShell(InteractiveShell):
@@ -111,7 +125,7 @@ class UnstuckShell(InteractiveShell):
     keepkernel_on_exit: bool | None = None
     data_pub_class = None
 
-    def __init__(self, lane: OutputLane, **options: Any) -> None:
+    def __init__(self, lane: OutputLane, **options: Any) -> None:  # noqa: ANN401  (IPython's)
         """Build the shell; its outputs go to ``lane``."""
         self.lane = lane
         self.counter = 1
@@ -147,7 +161,7 @@ class UnstuckShell(InteractiveShell):
             context.cell = cell
 
     @property
-    def execution_count(self) -> int:  # type: ignore[override]
+    def execution_count(self) -> int:
         """The number of the next cell, as the running one sees it."""
         cell = self.cell
         return cell.next_count if cell else self.counter
@@ -253,7 +267,9 @@ class UnstuckShell(InteractiveShell):
             cell.error = None
         if not holds_group(value):
             super().showtraceback(exc_tuple, *arguments, **options)
-        if cell is None or cell.error is not None or value is None or etype is UsageError:
+        if etype is None or value is None or etype is UsageError:
+            return
+        if cell is None or cell.error is not None:
             return
         self._showtraceback(etype, value, format_plainly(etype, value, trace))
 
@@ -262,7 +278,8 @@ class UnstuckShell(InteractiveShell):
         """Publish an error under the running cell."""
         self._last_traceback = stb
         context, cell = get_context(), self.cell
-        content = {"traceback": stb, "ename": etype.__name__, "evalue": text_of(evalue)}
+        content: dict[str, Any] = {"ename": etype.__name__, "evalue": text_of(evalue)}
+        content["traceback"] = stb
         if cell is not None:
             cell.traceback, cell.error = stb, (content["ename"], content["evalue"])
             cell.showed_display_error |= cell.output is not None
@@ -278,9 +295,10 @@ class UnstuckShell(InteractiveShell):
     @override
     def init_payload(self) -> None:
         """Keep payloads by cell."""
-        self.payload_manager = CellPayloads(parent=self)
-        self.payload_manager.shell = self
-        self.configurables.append(self.payload_manager)
+        payloads: Any = CellPayloads(parent=self)
+        payloads.shell = self
+        self.payload_manager = payloads
+        self.configurables.append(payloads)
 
     @override
     def init_hooks(self) -> None:
@@ -307,7 +325,6 @@ class UnstuckShell(InteractiveShell):
         """Ask the frontend to show ``s`` as the next input."""
         self._write_payload({"source": "set_next_input", "text": s, "replace": replace})
 
-    @override
     def ask_exit(self) -> None:
         """End the kernel after the reply of the running cell."""
         keep = bool(self.keepkernel_on_exit)
@@ -337,8 +354,9 @@ class UnstuckShell(InteractiveShell):
     @override
     def init_history(self) -> None:
         """Open the history of the profile."""
-        self.history_manager = CellHistory(shell=self, parent=self)
-        self.configurables.append(self.history_manager)
+        history: Any = CellHistory(shell=self, parent=self)
+        self.history_manager = history
+        self.configurables.append(history)
 
     @override
     def init_environment(self) -> None:
@@ -359,14 +377,16 @@ class UnstuckShell(InteractiveShell):
     def init_display_pub(self) -> None:
         """Publish displays on the lane."""
         super().init_display_pub()
-        self.display_pub.outlet = Outlet(self.lane)
+        publisher: Any = self.display_pub
+        publisher.outlet = Outlet(self.lane)
 
     @override
     def init_displayhook(self) -> None:
         """Publish values on the lane, from the hook that stays in place."""
         super().init_displayhook()
-        self.displayhook.outlet = Outlet(self.lane)
-        self.display_trap = LastingDisplayTrap(hook=self.displayhook)
+        hook: Any = self.displayhook
+        hook.outlet = Outlet(self.lane)
+        self.display_trap = LastingDisplayTrap(hook=hook)
         self.display_trap.set()
 
     @override
@@ -381,6 +401,6 @@ class UnstuckShell(InteractiveShell):
 
 
 InteractiveShellABC.register(UnstuckShell)
-# Libraries (rich, for one) know a notebook by this name of the shell's class, and configuration files
-# have sections of it.
+# Libraries (rich, for one) know a notebook by this name of the shell's class, and configuration
+# files have sections of it.
 UnstuckShell.__name__ = UnstuckShell.__qualname__ = "ZMQInteractiveShell"

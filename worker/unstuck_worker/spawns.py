@@ -1,6 +1,6 @@
 """Notice that a cell has started processes, which may go on writing when it has ended.
 
-An audit hook would see more, but it would also make every ``id()`` and ``open()`` of user code slower.
+An audit hook would see more, but make every ``id()`` and ``open()`` of user code slower.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ class Spawns:
                 setattr(os, name, self._noting(getattr(os, name)))
         noting = self._noting(_posixsubprocess.fork_exec)
         _posixsubprocess.fork_exec = noting
-        if hasattr(subprocess, "_fork_exec"):
-            subprocess._fork_exec = noting  # noqa: SLF001  (its own name for the same function)
+        # Its own name for the same function.
+        subprocess.__dict__["_fork_exec"] = noting
 
     def take(self) -> bool:
         """Say whether a process was started since the last call."""

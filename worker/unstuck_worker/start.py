@@ -48,7 +48,7 @@ def build_shell(start: Start, lane: OutputLane) -> tuple[UnstuckShell, Profile]:
 
 
 def add_working_folder(*, ignore: bool = False) -> None:
-    """Let cells import what lies beside the notebook, behind the standard library as in ipykernel."""
+    """Let cells import what lies beside the notebook, behind the standard library."""
     if ignore or "" in sys.path:
         return
     for at, entry in enumerate(sys.path):

@@ -1,5 +1,8 @@
 """The user's extensions, start-up files and lines, run by IPython's own code for them."""
 
+# IPython's methods have no types.
+# mypy: allow-untyped-calls
+
 from __future__ import annotations
 
 import logging
@@ -23,7 +26,7 @@ class IPKernelApp(InteractiveShellApp, LoggingConfigurable):
     name = "unstuck"
     profile_dir = AnyTrait()
     ipython_dir = AnyTrait("")
-    extra_args = List()
+    extra_args: Any = List()
 
 
 class Startup:

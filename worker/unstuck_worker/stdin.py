@@ -34,7 +34,7 @@ class Inputs:
     def install(self) -> None:
         """Put ours in the place of Python's own functions."""
         builtins.input = self.read_line
-        getpass.getpass = self.read_password  # type: ignore[assignment]
+        getpass.getpass = self.read_password
 
     def read_line(self, prompt: object = "", /) -> str:
         """Ask for a line of text, as Python's ``input`` does."""

@@ -1,7 +1,7 @@
 """``sys.stdout`` and ``sys.stderr`` of user code: text under the cell that wrote it.
 
-Threads: any thread may write. Text is queued at the lane; a slow printer's text is written at once, so that it is
-seen even if C code hangs right after. Only in a flood does text wait, at most `FLOOD_S`, for its neighbours.
+Threads: any thread may write. Text is queued at the lane; a slow printer's text is written at once,
+so that it is seen even if C code hangs right after. Only in a flood does text wait, for `FLOOD_S`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Where jobs run that are not the main thread's: Caller threads, subshells, and a small pool for questions.
+"""Where jobs run that are not the main thread's: Caller threads, subshells, a pool for questions.
 
 Threads: `Threads.run` and the subshell methods are called in the lane thread, and never block.
 """
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
     from unstuck.caller import Caller
     from unstuck.protocol import Run
-    from unstuck.typing import Backend
     from unstuck_worker.runner import Runner
 
 POOL_THREADS = 4
@@ -32,7 +31,7 @@ IDLE_S = 600.0
 
 
 class Pool:
-    """A few daemon threads for completions and their like: one that hangs must not hold up the end."""
+    """A few daemon threads for completions: one that hangs must not hold up the end."""
 
     def __init__(self) -> None:
         """Start no thread yet."""
@@ -130,14 +129,7 @@ class Threads:
         if not options:
             Caller.to_thread(self._runner.run, job)
             return
-        backend = cast("Backend | None", options.get("backend"))
-        caller = Caller.get(
-            **{
-                key: value
-                for key, value in (("name", options.get("name")), ("backend", backend))
-                if value
-            }
-        )
+        caller = Caller.get(**cast("Any", options))
         caller.call_soon(self._runner.run, job)
 
     def _subshell(self, name: str) -> Subshell:

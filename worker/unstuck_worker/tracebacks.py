@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def holds_group(error: BaseException | None) -> bool:
-    """Tell whether an exception is a group, or came while one was handled: IPython only prints these."""
+    """Tell whether an exception is a group, or came while one was handled."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         if isinstance(error, BaseExceptionGroup):

@@ -20,6 +20,11 @@ COMMANDS = {
     "uninstall": "Remove a kernelspec of ours.",
     "list": "Show the kernelspecs of ours.",
     "run": "Run notebooks without a frontend.",
+    "ps": "Show the kernels that run, and what they do.",
+    "stack": "Show where the threads of a running kernel are.",
+    "interrupt": "Interrupt what runs in a kernel.",
+    "restart": "Restart a kernel in place.",
+    "kill": "End a kernel.",
     "doctor": "Check this machine and say what is wrong.",
     "version": "Show the versions that matter in a report.",
 }
