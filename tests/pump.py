@@ -167,7 +167,7 @@ class Pump:
         content = {"code": code, **more.pop("content", {})}
         return self.send(make_request(msg_id=msg_id, content=content, **more))
 
-    def control(self, msg_type: str, msg_id: str, **content: Any) -> list[Action]:  # noqa: ANN401
+    def control(self, msg_type: str, msg_id: str, /, **content: Any) -> list[Action]:  # noqa: ANN401
         """Let a client send a request on control."""
         request = make_request(msg_type, msg_id, channel=SocketID.control, content=content)
         return self.send(request)

@@ -31,7 +31,7 @@ def tell(actions: Sequence[Action]) -> list[str]:
     return [_tell(action) for action in actions]
 
 
-def _tell(action: Action) -> str:  # noqa: PLR0911 - one for each member of the union
+def _tell(action: Action) -> str:
     match action:
         case ReplyToClient(request, msg_type, content):
             return f"{request.header.msg_id} {msg_type} {_outcome(content)}".rstrip()

@@ -23,6 +23,7 @@ from unstuck.config import Config, InterruptPolicy
 from unstuck.protocol import (
     AskExit,
     AskRestart,
+    Caught,
     Failed,
     Finished,
     InputRequest,
@@ -50,6 +51,7 @@ from unstuck_broker.events import (
     WorkerProgress,
 )
 from unstuck_broker.job import INTROSPECTION
+from unstuck_broker.ladder import TRACEBACK_S
 from unstuck_broker.lifecycle import S
 
 CLIENTS = st.sampled_from(["ada", "bob", "cyd"])
@@ -268,6 +270,11 @@ class Kernel(RuleBasedStateMachine):
             self.pump.say(AskRestart(self._some_job(at)))
 
     @precondition(lambda self: self.pump.process == "ready")
+    @rule(at=st.integers(0, 99))
+    def an_interrupt_reaches_a_job(self, at: int) -> None:
+        self.pump.say(Caught(self._some_job(at)))
+
+    @precondition(lambda self: self.pump.process == "ready")
     @rule(mode=st.sampled_from(KernelConcurrencyMode))
     def worker_changes_the_concurrency_mode(self, mode: KernelConcurrencyMode) -> None:
         self.pump.say(SetConcurrencyMode(mode))
@@ -393,7 +400,7 @@ class Kernel(RuleBasedStateMachine):
         for number, job in self.core.running.items():
             if job.timeout_s is not None:
                 age_s = self.pump.now - self.started_s.get(number, self.pump.now)
-                assert age_s <= job.timeout_s + max(grace_s, 2.0) + 0.5
+                assert age_s <= job.timeout_s + max(grace_s, 2.0, TRACEBACK_S) + 0.5
 
     def teardown(self) -> None:
         """Let the rest happen as it does when nobody asks for more; then nothing may be left."""
