@@ -19,11 +19,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
     from types import TracebackType
-
-    from typing_extensions import Self
+    from typing import Self
 
 LISTENING_S = 0.5
-"""How long a connection to the control port may take; on this machine it is made or refused at once."""
+"""How long a connection to the control port may take; here it is made or refused at once."""
 _NEEDED = ("control_port", "ip", "transport", "key")
 _EVERYWHERE = frozenset({"*", "0.0.0.0", "", "::"})  # noqa: S104 - read, never bound
 
@@ -124,7 +123,7 @@ class Control:
         return self._replies.pop(msg_id)
 
     def _take(self, frames: list[bytes]) -> None:
-        """Keep a reply that is signed with the kernel's key; another kernel may have the port now."""
+        """Keep a reply that is signed with the kernel's key: another may have the port now."""
         session = self._client.session
         try:
             _, signed = session.feed_identities(frames)

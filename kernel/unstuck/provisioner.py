@@ -1,9 +1,10 @@
 """Make the restart of a Jupyter server a restart in place: broker, ports and connections stay.
 
-A KernelManager restarts by a shutdown_request with ``restart``, then waits for the process to end, then
-launches it again. Under this provisioner the broker takes such a request for a restart of its worker; the
-manager is told that the process has ended, and its next launch gives the kernel that is there. When
-the broker does not confirm this in time, or is launched with other arguments, all goes the plain way.
+A KernelManager restarts by a shutdown_request with ``restart``, then waits for the process to end,
+then launches it again. Under this provisioner the broker takes such a request for a restart of its
+worker; the manager is told that the process has ended, and its next launch gives the kernel that is
+there. When the broker does not confirm this in time, or is to get other arguments, all goes the
+plain way.
 
 Threads: the event loop of the manager; the broker is asked in another thread.
 """
@@ -12,17 +13,19 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from jupyter_client.connect import KernelConnectionInfo
 from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 from typing_extensions import override
 
 from unstuck.control import Control, NoAnswer
 from unstuck.kernelspec import is_ours
 
+if TYPE_CHECKING:
+    from jupyter_client.connect import KernelConnectionInfo
+
 CONFIRM_S = 2.0
-"""How long the broker may take to say that it restarts; below half of a manager's least patience."""
+"""How long the broker may take to say that it restarts."""
 END_S = 2.0
 """How long a broker that is of no use any more may take to end before it is killed."""
 _LOOK_S = 0.005
@@ -127,7 +130,7 @@ class UnstuckProvisioner(LocalProvisioner):
 
 
 def _await_relaunch(info: dict[str, Any], known: int, deadline_s: float) -> int | None:
-    """Ask the broker until it has taken more requests than were known; None when it does not in time."""
+    """Ask the broker until it has taken one more request; None when it does not in time."""
     end_s = time.monotonic() + deadline_s
     with Control(info) as control:
         while (left_s := end_s - time.monotonic()) > 0:

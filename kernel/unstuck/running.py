@@ -7,6 +7,7 @@ process. Which notebook it belongs to is known by its server, else by its connec
 from __future__ import annotations
 
 import itertools
+import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,7 +83,7 @@ def kernel_of_file(path: Path) -> RunningKernel:
 
 
 def choose(name: str) -> RunningKernel:
-    """Find the one kernel that a person means: by id or its beginning, notebook, or connection file.
+    """Find the one kernel that a person means: by id or its beginning, notebook or file.
 
     Raises:
         ConfigError: none, more than one, or one whose connection file is stale.
@@ -175,8 +176,9 @@ def _read_all(paths: Iterable[Path]) -> dict[Path, dict[str, Any]]:
 def _started_with_files() -> dict[Path, int]:
     """Find the processes that were started with a connection file; of several the oldest."""
     found: dict[Path, int] = {}
-    processes = [p for p in psutil.process_iter(["cmdline", "create_time"]) if p.info["cmdline"]]
-    for process in sorted(processes, key=lambda p: p.info["create_time"] or 0.0):
+    table = psutil.process_iter(["cmdline", "create_time", "uids"])
+    own = [p for p in table if p.info["cmdline"] and p.info["uids"].real == os.getuid()]
+    for process in sorted(own, key=lambda p: p.info["create_time"] or 0.0):
         file = _file_option(process.info["cmdline"])
         if file is None:
             continue

@@ -31,8 +31,8 @@ _LOOK_S = 0.02
 def kill_command(*, name: str, now: bool, deadline_s: float) -> None:
     """End a kernel for good; exit code 1 when it has not ended in time.
 
-    KERNEL is a kernel's id or its beginning, a notebook's name or path, or a connection file. A kernel of a
-    Jupyter server is ended by that server, which would otherwise start it again.
+    KERNEL is a kernel's id or its beginning, a notebook's name or path, or a connection file.
+    A kernel of a Jupyter server is ended by that server, which would otherwise start it again.
     """
     kernel = found(name)
     start_s = time.monotonic()
@@ -102,10 +102,8 @@ def _has_ended(kernel: RunningKernel, end_s: float) -> bool:
     from unstuck.control import is_listening
 
     while True:
-        if kernel.pid is None:
-            ended = not is_listening(kernel.connection)
-        else:
-            ended = _is_gone(kernel.pid)
+        pid = kernel.pid
+        ended = not is_listening(kernel.connection) if pid is None else _is_gone(pid)
         if ended or time.monotonic() >= end_s:
             return ended
         time.sleep(_LOOK_S)
@@ -113,6 +111,6 @@ def _has_ended(kernel: RunningKernel, end_s: float) -> bool:
 
 def _is_gone(pid: int) -> bool:
     try:
-        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+        return bool(psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return True

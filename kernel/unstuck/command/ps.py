@@ -70,7 +70,8 @@ def _rows(stale: bool, deadline_s: float) -> list[Row]:
 
     kernels = [kernel for kernel in find_kernels() if stale or kernel.listening or kernel.pid]
     with ThreadPoolExecutor(_MAX_LOOKS) as pool:
-        return list(zip(kernels, pool.map(partial(look, deadline_s=deadline_s), kernels)))
+        looks = pool.map(partial(look, deadline_s=deadline_s), kernels)
+        return list(zip(kernels, looks, strict=True))
 
 
 def _record(kernel: RunningKernel, vitals: Vitals) -> dict[str, Any]:

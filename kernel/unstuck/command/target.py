@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 ANSWER_S = 5.0
-"""How long a kernel may take to say anything; unstuck does in milliseconds, whatever a cell does."""
+"""How long a kernel may take to say anything; unstuck answers in milliseconds."""
 
 
 class Failed(BadInput):
@@ -51,7 +51,8 @@ class Target:
         """
         if not self.is_ours:
             raise ConfigError(
-                f"{self.kernel.describe()} is no unstuck kernel but {self.implementation}: {instead}"
+                f"{self.kernel.describe()} is no unstuck kernel but {self.implementation}:"
+                f" {instead}"
             )
 
 
@@ -85,8 +86,8 @@ def found(name: str) -> RunningKernel:
 
 
 @contextmanager
-def reached(name: str) -> Iterator[Target]:
-    """Find a kernel and connect to it; a kernel that stops answering ends the command with code 1."""
+def reached(name: str) -> Generator[Target]:
+    """Find a kernel and connect to it; when it stops answering, the command ends with code 1."""
     from unstuck.control import Control
     from unstuck.vitals import implementation_of
 
