@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from IPython.core.display_trap import DisplayTrap
 from IPython.core.displayhook import DisplayHook
 from IPython.core.displaypub import DisplayPublisher
 from typing_extensions import override
@@ -69,7 +68,7 @@ class Outlet:
             if changed is None:
                 return
             msg_type, content = changed["header"]["msg_type"], changed["content"]
-            if changed["parent_header"] != (context.message["header"] if context else {}):
+            if changed["parent_header"] != _parent_of(context):
                 context = JobContext.under(changed["parent_header"])
         self._lane.publish(
             context,
@@ -90,13 +89,17 @@ def _pass_through(hooks: list[Hook], message: dict[str, Any]) -> dict[str, Any] 
     return passed
 
 
+def _parent_of(context: JobContext | None) -> Mapping[str, Any]:
+    return context.message["header"] if context else {}
+
+
 def _make_message(
     msg_type: str, content: dict[str, Any], context: JobContext | None
 ) -> dict[str, Any]:
     """Give the message as hooks expect it."""
     import uuid  # noqa: PLC0415  (most cells have no hook)
 
-    parent: Mapping[str, Any] = context.message["header"] if context else {}
+    parent = _parent_of(context)
     header = {
         "msg_id": str(uuid.uuid4()),
         "msg_type": msg_type,
@@ -241,30 +244,6 @@ class CellDisplayPublisher(DisplayPublisher):
     def set_parent(self, parent: Mapping[str, Any]) -> None:
         """Display under another request from here on, in this context."""
         adopt_parent(parent)
-
-
-class LastingDisplayTrap(DisplayTrap):
-    """Put the display hook in place for a cell, and leave it there.
-
-    Cells run beside each other: the end of one must not take the hook from the others.
-    """
-
-    @override
-    def __enter__(self) -> LastingDisplayTrap:
-        cell = self.hook.shell.cell
-        if cell is None or cell.outer is None:
-            self.set()
-        return self
-
-    @override
-    def __exit__(self, *_error: object) -> Literal[False]:
-        """Leave the hook."""
-        return False
-
-    @property
-    def is_active(self) -> bool:
-        """Tell that the hook is there, as it always is."""
-        return True
 
 
 def _remove(hooks: list[Hook], hook: Hook) -> bool:

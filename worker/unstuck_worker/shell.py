@@ -18,10 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from IPython.core import page
 from IPython.core.autocall import ZMQExitAutocall
-from IPython.core.builtin_trap import BuiltinTrap
 from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell, InteractiveShellABC
-from IPython.core.payload import PayloadManager
 from IPython.core.usage import default_banner
 from traitlets import Any as AnyTrait
 from traitlets import CBool, Instance, Type, default
@@ -36,14 +34,15 @@ from unstuck_worker.content import encode
 from unstuck_worker.display import (
     CellDisplayHook,
     CellDisplayPublisher,
-    LastingDisplayTrap,
     Outlet,
 )
 from unstuck_worker.execute import text_of
+from unstuck_worker.payloads import CellPayloads
 from unstuck_worker.plaincode import PlainCode
 from unstuck_worker.streams import adopt_parent
 from unstuck_worker.tags import error_message
 from unstuck_worker.tracebacks import format_plainly, holds_group
+from unstuck_worker.traps import LastingBuiltinTrap, LastingDisplayTrap
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -66,49 +65,6 @@ GUI_LOOPS = (None, "", "inline", "agg", "asyncio", "ipympl", "widget", "notebook
 """What ``%gui`` takes: no toolkit's loop runs in the worker."""
 
 _MAGIC_CALLS = {"run_line_magic": "line", "run_cell_magic": "cell"}
-
-
-class LastingBuiltinTrap(BuiltinTrap):
-    """Put IPython's names into ``builtins`` once, for cells that run beside each other."""
-
-    @override
-    def __exit__(self, *_error: object) -> Any:
-        """Leave the names."""
-        return False
-
-    @override
-    def __enter__(self) -> LastingBuiltinTrap:
-        if not self._nested_level:
-            self._nested_level = 1
-            self.activate()
-        return self
-
-
-class CellPayloads(PayloadManager):
-    """Payloads by cell, so that a cell's reply carries its own."""
-
-    shell: UnstuckShell
-
-    @override
-    def write_payload(self, data: dict[str, Any], single: bool = True) -> None:
-        """Add a payload to the running cell's; of one source only the last counts if ``single``."""
-        if not isinstance(data, dict):
-            raise TypeError(f"Each payload write must be a dict, got: {data!r}")
-        payloads = self.read_payload()
-        if single:
-            payloads[:] = [one for one in payloads if one.get("source") != data.get("source")]
-        payloads.append(data)
-
-    @override
-    def read_payload(self) -> list[dict[str, Any]]:
-        """Give the running cell's payloads."""
-        cell = self.shell.cell
-        return cell.payloads if cell else []
-
-    @override
-    def clear_payload(self) -> None:
-        """Forget the running cell's payloads."""
-        self.read_payload().clear()
 
 
 class UnstuckShell(InteractiveShell):
