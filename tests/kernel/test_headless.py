@@ -326,6 +326,7 @@ def test_the_demo_notebook_runs(tmp_path: Path) -> None:
         *("text/html", "text/markdown", "text/latex", "image/svg+xml", "application/json")
     }
     assert "application/vnd.jupyter.widget-view+json" in kinds["widgets"]
+    assert "quince quince" in str(load(output).metadata.widgets)
     assert cells["update"].outputs[0].data["text/plain"] == "'counted to 3'"
     assert cells["task"].outputs[0].text == "Run mode: ##task\n"
     assert "main thread: False" in cells["thread"].outputs[0].text
