@@ -27,27 +27,31 @@ END_DEADLINE_S = 10.0
 CANCEL_AGAIN_S = 0.1
 """At the end a call that goes on after its cancellation is cancelled again, this often."""
 
+SWEEP_S = 0.1
+"""After a call begins: when it is looked whether its task ended before it could."""
 
-class Run:
-    """What the task of a call runs; held by its coroutine only.
 
-    A task that is cancelled before its first step drops its coroutine, and so does one that an
-    interrupt ends between two lines of ours: the future is settled then, too.
-    """
+class AsyncioCall:
+    """A call that runs as a task of asyncio."""
 
-    __slots__ = ("_function", "_future", "_host", "_started")
+    __slots__ = ("_function", "_future", "_host", "started", "task")
+
+    task: asyncio.Task[None]
 
     def __init__(self, host: AsyncioHost, future: Future[Any], function: Begin) -> None:
         self._host = host
         self._future = future
         self._function = function
-        self._started = False
+        self.started = False
 
     async def run(self) -> None:
         """Call, await, and settle the future."""
         owner, future = self._host.owner, self._future
-        self._started = True
+        self.started = True
         self._host.unstarted -= 1
+        if future.cancelled():
+            self._drop()
+            return
         owner.enter(future)
         function, args, kwargs = self._function
         try:
@@ -59,23 +63,24 @@ class Run:
         else:
             owner.settle(future, RESULT, value)
 
-    def __del__(self) -> None:
-        if not self._started:
+    def _drop(self) -> None:
+        function, args, _ = self._function
+        if function is itself:
+            close(args[0])
+        self._host.owner.settle(self._future, CANCELLED)
+
+    def settle(self) -> None:
+        """Settle a call whose task has ended without doing so."""
+        if not self.started:
+            # Somebody cancelled all tasks of the loop in the moment before its first step.
+            self.started = True
             self._host.unstarted -= 1
-            if self._function[0] is itself:
-                close(self._function[1][0])
-        if not self._future.done():
-            self._host.owner.settle(self._future, CANCELLED)
-
-
-class AsyncioCall:
-    """A call that runs as a task of asyncio."""
-
-    __slots__ = ("_host", "task")
-
-    def __init__(self, host: AsyncioHost, task: asyncio.Task[None]) -> None:
-        self._host = host
-        self.task = task
+            self._drop()
+        elif not self._future.done():
+            # An interrupt came after the end of the call, between two lines of ours.
+            error = None if self.task.cancelled() else self.task.exception()
+            state = CANCELLED if error is None else ERROR
+            self._host.owner.settle(self._future, state, error)
 
     @property
     def executing(self) -> bool:
@@ -94,7 +99,9 @@ class AsyncioCall:
         return self._host.owner.post(self)
 
     def resume(self) -> None:
-        self.task.cancel()
+        # Cancelled before its first step a task would never run: that step looks by itself.
+        if self.started:
+            self.task.cancel()
 
 
 class AsyncioHost:
@@ -110,6 +117,7 @@ class AsyncioHost:
         self.unstarted = 0
         self.active: dict[Future[Any], Call] = {}
         self._context = contextvars.Context()
+        self._sweeping: asyncio.TimerHandle | None = None
         self._body: asyncio.Task[Any] | None = None
         self._ending = False
 
@@ -125,11 +133,22 @@ class AsyncioHost:
         self.wake()
 
     def start(self, future: Future[Any], context: contextvars.Context, function: Begin) -> None:
+        call = AsyncioCall(self, future, function)
         self.unstarted += 1
-        task = self.loop.create_task(Run(self, future, function).run(), context=context)
-        self.active[future] = call = AsyncioCall(self, task)
-        if not future.begin(call):
-            task.cancel()
+        call.task = self.loop.create_task(call.run(), context=context)
+        self.active[future] = call
+        future.begin(call)
+        if self._sweeping is None:
+            self._sweeping = self.loop.call_later(SWEEP_S, self.sweep, context=self._context.copy())
+
+    def sweep(self) -> None:
+        """Settle the calls whose tasks have ended without doing so; rare, but it happens."""
+        self._sweeping = None
+        for call in list(self.active.values()):
+            if isinstance(call, AsyncioCall) and call.task.done():
+                call.settle()
+        if self.unstarted:
+            self._sweeping = self.loop.call_later(SWEEP_S, self.sweep, context=self._context.copy())
 
     def later(self, delay_s: float, function: Callable[[], None], future: Future[Any]) -> None:
         handle = self.loop.call_later(
@@ -178,3 +197,6 @@ class AsyncioHost:
             tasks = [call.task for call in self.active.values() if isinstance(call, AsyncioCall)]
             if tasks:
                 await asyncio.wait(tasks, timeout=CANCEL_AGAIN_S)
+            self.sweep()
+        if self._sweeping is not None:
+            self._sweeping.cancel()
