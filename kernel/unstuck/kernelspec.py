@@ -23,6 +23,8 @@ from unstuck.errors import ConfigError
 
 DEFAULT_NAME = "unstuck"
 BROKER_MODULE = "unstuck_broker"
+PROVISIONER = "unstuck"
+"""The entry point of `unstuck.provisioner`."""
 RESOURCES = Path(__file__).parent / "resources"
 
 _NAME = re.compile(r"[A-Za-z0-9._-]+")
@@ -39,6 +41,8 @@ class SpecOptions:
     env: Mapping[str, str] = field(default_factory=dict[str, str])
     settings: Sequence[str] = ()
     """``NAME=VALUE`` for `unstuck.config`."""
+    provisioner: bool = False
+    """Have `unstuck.provisioner` launch it; a server without it hides the kernel."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,6 +134,8 @@ def make_spec(options: SpecOptions) -> dict[str, Any]:
         "kernel_protocol_version": kernel_protocol_version,
         "metadata": {"supported_encryption": ["curve"], "concurrent": True},
     }
+    if options.provisioner:
+        spec["metadata"]["kernel_provisioner"] = {"provisioner_name": PROVISIONER}
     if env := _check_env(options.env):
         spec["env"] = env
     return spec

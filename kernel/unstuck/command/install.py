@@ -23,6 +23,11 @@ from unstuck.kernelspec import (
 if TYPE_CHECKING:
     from pathlib import Path
 
+_NEEDS_US = (
+    "Only a Jupyter server whose environment has unstuck shows it: restarts are made by its"
+    " provisioner."
+)
+
 
 @click.command(
     "install",
@@ -42,6 +47,12 @@ if TYPE_CHECKING:
     metavar="NAME VALUE",
     help="An environment variable of the kernel. Repeatable.",
 )
+@click.option(
+    "--provisioner",
+    is_flag=True,
+    help="Let a server's restart button restart in place. Only servers that can import unstuck"
+    " show such a kernel.",
+)
 @settings_option
 @click.option("--replace", is_flag=True, help="Replace another kernel's kernelspec of that name.")
 def install_command(
@@ -52,19 +63,27 @@ def install_command(
     name: str,
     display_name: str,
     env: tuple[tuple[str, str], ...],
+    provisioner: bool,
     settings: tuple[str, ...],
     replace: bool,
 ) -> None:
     """Make the kernel of this Python appear in Jupyter, for the current user by default."""
     check_platform()
     folder = kernels_folder(prefix=chosen_prefix(user=user, prefix=prefix, sys_prefix=sys_prefix))
-    options = SpecOptions(name=name, display_name=display_name, env=dict(env), settings=settings)
+    options = SpecOptions(
+        name=name,
+        display_name=display_name,
+        env=dict(env),
+        settings=settings,
+        provisioner=provisioner,
+    )
     home = install_spec(options, folder, replace=replace)
     spec = read_spec(home) or {}
     say(
         [
             f"Installed {spec.get('display_name')!r} as {home}",
             f"It starts {sys.executable}.",
+            *([_NEEDS_US] if provisioner else []),
             *_what_next(folder, check_name(name)),
         ]
     )
