@@ -241,7 +241,7 @@ class App:
             case KillWorker(reason):
                 supervisor.kill(reason)
             case StopWorker(grace_s):
-                supervisor.stop(grace_s)
+                supervisor.restart(grace_s)
             case TakeStack(number):
                 supervisor.take_stack(number)
             case MeasureUsage(job):

@@ -36,9 +36,9 @@ from unstuck.protocol import (
     Stream,
     ToBroker,
 )
-from unstuck.typing import BrokerMsgType, KernelConcurrencyMode, MsgType, SocketID
+from unstuck.typing import BrokerMsgType, KernelConcurrencyMode, SocketID
 from unstuck_broker import recovery, replies, served
-from unstuck_broker.actions import Action, PublishToClients, SendToWorker, SpawnWorker
+from unstuck_broker.actions import Action, SendToWorker
 from unstuck_broker.backlog import Backlog
 from unstuck_broker.comms import CommMirror
 from unstuck_broker.events import (
@@ -60,21 +60,17 @@ from unstuck_broker.events import (
 from unstuck_broker.gate import Arrival, Gate
 from unstuck_broker.hangs import Hangs
 from unstuck_broker.interrupts import Interrupts
-from unstuck_broker.job import COMM, INTROSPECTION, Job, make_job
+from unstuck_broker.job import COMM, IN_WORKER, INTROSPECTION, Job, make_job
 from unstuck_broker.lifecycle import E, Life, S
 from unstuck_broker.outbox import NO_PARENT, Outbox
 from unstuck_broker.questions import Questions
 from unstuck_broker.relay import Relay
 from unstuck_broker.subshells import Subshells
 from unstuck_broker.timers import Timers
+from unstuck_broker.waiting import Waiting
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from unstuck_broker.wire import Request
-
-IN_WORKER = frozenset({MsgType.execute_request, *INTROSPECTION, *COMM})
-"""What the worker runs; the broker serves the rest."""
 
 
 class KernelFacts(Struct, frozen=True):
@@ -102,6 +98,7 @@ class Core:
         self.running: dict[int, Job] = {}
         self.timers = Timers()
         """Of jobs that may take only so long, and of introspection behind the gate."""
+        self.waiting = Waiting(self)
         self.comms = CommMirror()
         self.subshells = Subshells()
         self.relay = Relay(self)
@@ -140,9 +137,7 @@ class Core:
             case Ticked():
                 pass
             case Subscribed(topic):
-                content = replies.encode({"subscription": topic.decode("utf-8", "replace")})
-                self.out.somebody_listens()
-                self.out.publish(PublishToClients("iopub_welcome", content, topic=topic))
+                self.out.welcome(topic)
             case WorkerExited():
                 self.recovery.worker_exited(event)
             case StackTaken(stack, numbers):
@@ -166,6 +161,12 @@ class Core:
         self._tick(now)
         self._settle(now)
         return self.out.take()
+
+    def _tick(self, now: float) -> None:
+        """Do what is due."""
+        self.waiting.tick(now)
+        self.interrupts.tick(now)
+        self.out.tick(now)
 
     def deadline_s(self) -> float | None:
         """Name the monotonic time at which the core wants to be `Ticked`."""
@@ -205,7 +206,7 @@ class Core:
         kind = request.kind
         if kind is None:
             name = request.header.msg_type
-            self._refuse(request, "UnknownMessageType", f"unknown message type {name!r}")
+            self.out.refuse(request, "UnknownMessageType", f"unknown message type {name!r}")
         elif self.life.ended:
             self.out.answer(request, replies.ABORTED)
         elif isinstance(kind, BrokerMsgType) or kind not in IN_WORKER:
@@ -221,10 +222,10 @@ class Core:
                     self.concurrency_mode,
                 )
             except ValueError as error:
-                self._refuse(request, "ValueError", str(error))
+                self.out.refuse(request, "ValueError", str(error))
                 return
             if job.subshell is not None and job.subshell not in self.backlog.queues:
-                self._refuse(request, "UnknownSubshellError", f"no subshell {job.subshell!r}")
+                self.out.refuse(request, "UnknownSubshellError", f"no subshell {job.subshell!r}")
                 return
             self._enqueue(job)
 
@@ -235,11 +236,6 @@ class Core:
         if job.kind in INTROSPECTION:
             self.timers.set(job.number, job.received_s + self.config.introspection_deadline_s)
         self.backlog.add(job)
-
-    def _refuse(self, request: Request, ename: str, evalue: str) -> None:
-        """Answer a request that cannot be run."""
-        self.out.log(f"refused msg_type={request.header.msg_type} why={evalue!r}")
-        self.out.answer(request, replies.error(ename, evalue, [f"{ename}: {evalue}"]))
 
     def _settle(self, now: float) -> None:
         """Start what can start, and let through what waited behind a blocking job that is over."""
@@ -327,7 +323,7 @@ class Core:
         horizon = self.interrupts.horizon(job)
         self.conclude(job)
         if stops:
-            self.abort_behind(job, horizon)
+            self.waiting.abort_behind(job, horizon)
         self.recovery.job_finished(job)
 
     # --- the end of jobs --------------------------------------------------------------------------
@@ -345,88 +341,9 @@ class Core:
         self.out.flush(job.request.header_json)
         self.out.status(replies.IDLE, job.request.header_json)
         self.interrupts.job_ended(job)
-        self._over(job)
+        self.waiting.over(job)
         if not self.running and self.life.state is S.BUSY:
             self.life.advance(E.LAST_JOB_FINISHED)
-
-    def answer_waiting(self, jobs: Iterable[Job], content: bytes = replies.ABORTED) -> None:
-        """Answer jobs that were taken from the backlog before they could run."""
-        for job in jobs:
-            self.out.answer(job.request, content)
-            self._over(job)
-
-    def take_waiting(self) -> list[Job | Arrival]:
-        """Take out all that waits for the worker, in the order of arrival.
-
-        Requests behind the gate that the broker serves stay there: they are served when it opens.
-        """
-        jobs = self.backlog.take(lambda _job: True)
-        for job in jobs:
-            self._over(job)
-        held = self.gate.take(lambda arrival: arrival.request.kind in IN_WORKER)
-        for arrival in held:
-            self.timers.drop(arrival.number)
-        return sorted([*jobs, *held], key=lambda waiting: waiting.number)
-
-    def abort_waiting(self) -> None:
-        """Answer everything that waits for the worker."""
-        for waiting in self.take_waiting():
-            self.out.answer(waiting.request, replies.ABORTED)
-
-    def abort_behind(self, job: Job, horizon: int) -> None:
-        """Abort the cells that wait behind a failed one, those received up to ``horizon``.
-
-        Behind a cell of a queue is its queue; behind a blocking one the main queue and the gate;
-        behind a task or a thread nothing.
-        """
-        if not (job.is_cell and (job.queued or job.blocks_channel)):
-            return
-        self.answer_waiting(
-            self.backlog.take(
-                lambda other: (
-                    other.is_cell
-                    and other.queued
-                    and other.subshell == job.subshell
-                    and other.number <= horizon
-                )
-            )
-        )
-        if job.closes_shell:
-            for arrival in self.gate.take(
-                lambda held: held.request.kind is MsgType.execute_request and held.number <= horizon
-            ):
-                self.out.answer(arrival.request, replies.ABORTED)
-
-    def _over(self, job: Job) -> None:
-        """Let go of what a job occupies, however it has ended."""
-        self.timers.drop(job.number)
-        self.gate.open(job)
-
-    # --- time -------------------------------------------------------------------------------------
-
-    def _tick(self, now: float) -> None:
-        """Do what is due."""
-        if numbers := frozenset(self.timers.take_due(now)):
-            self._overdue(numbers, now)
-        self.interrupts.tick(now)
-        self.out.tick(now)
-
-    def _overdue(self, numbers: frozenset[int], now: float) -> None:
-        """Answer introspections that took too long; begin the ladder for cells that did."""
-        late: list[Job | Arrival] = []
-        for job in self.backlog.take(lambda job: job.number in numbers):
-            self._over(job)
-            late.append(job)
-        late += self.gate.take(lambda held: held.number in numbers)
-        for waiting in late:
-            self.out.answer(waiting.request, replies.unanswered(waiting.request))
-        for number in sorted(numbers & self.running.keys()):
-            job = self.running[number]
-            if job.is_cell:
-                self.interrupts.time_out(job, now)
-            else:
-                self.out.reply(job.request, replies.unanswered(job.request))
-                self.conclude(job)
 
     # --- the worker's facts -----------------------------------------------------------------------
 
@@ -445,13 +362,3 @@ class Core:
             connection_file=self.facts.connection_file,
             settings=worker_settings(self.config),
         )
-
-    def forget_worker(self) -> None:
-        """Begin anew: what the dead worker was told is gone with it."""
-        self.concurrency_mode = KernelConcurrencyMode.default
-        self.worker_pid = None
-        self.questions.forget_all()
-
-    def spawn(self, delay_s: float = 0.0) -> None:
-        """Have a worker started."""
-        self.out.order(SpawnWorker(delay_s))

@@ -29,6 +29,8 @@ INTROSPECTION = frozenset(
     }
 )
 COMM = frozenset({MsgType.comm_open, MsgType.comm_msg, MsgType.comm_close})
+IN_WORKER = frozenset({MsgType.execute_request, *INTROSPECTION, *COMM})
+"""What the worker runs; the broker serves the rest."""
 
 
 class ExecuteContent(Struct):

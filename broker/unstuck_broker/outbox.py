@@ -80,6 +80,11 @@ class Outbox:
         self.reply(request, content)
         self.status(replies.IDLE, request.header_json)
 
+    def refuse(self, request: Request, ename: str, evalue: str) -> None:
+        """Answer a request that cannot be served or run with what is wrong about it."""
+        self.log(f"refused msg_type={request.header.msg_type} why={evalue!r}")
+        self.answer(request, replies.error(ename, evalue, [f"{ename}: {evalue}"]))
+
     def cell_error(self, job: Job, ename: str, evalue: str, traceback: Sequence[str]) -> None:
         """End a cell with an error of ours: on iopub, then as its reply."""
         self.error_output(job.request, ename, evalue, traceback)
@@ -106,6 +111,12 @@ class Outbox:
         if self._held is not None:
             self._actions += self._held
             self._held = None
+
+    def welcome(self, topic: bytes) -> None:
+        """Greet a subscriber (Jupyter enhancement proposal 65)."""
+        self.somebody_listens()
+        content = replies.encode({"subscription": topic.decode("utf-8", "replace")})
+        self.publish(PublishToClients("iopub_welcome", content, topic=topic))
 
     def begin_hold(self, now: float) -> None:
         """Start the time for which the first reply waits."""

@@ -11,9 +11,9 @@ from __future__ import annotations
 import signal
 from typing import TYPE_CHECKING, Literal
 
-from unstuck.typing import MsgType
+from unstuck.typing import KernelConcurrencyMode, MsgType
 from unstuck_broker import replies
-from unstuck_broker.actions import Exit, KillWorker, PublishToClients, StopWorker
+from unstuck_broker.actions import Exit, KillWorker, PublishToClients, SpawnWorker, StopWorker
 from unstuck_broker.lifecycle import E, S
 from unstuck_broker.outbox import NO_PARENT
 from unstuck_broker.reason import RESTART, error_name
@@ -79,14 +79,16 @@ class Recovery:
         else:
             self._lost = True
         self._close_comms()
-        core.forget_worker()
+        core.questions.forget_all()
+        core.concurrency_mode = KernelConcurrencyMode.default
+        core.worker_pid = None
         self._failure = ""
         self._reached = S.STARTING
         after, self._after = self._after, None
         if after is not None and after[1] == "exit":
             self.shutdown(restart=False)
         else:
-            core.spawn(delay_s)
+            core.out.order(SpawnWorker(delay_s))
 
     def _backoff_s(self) -> float:
         """Give the delay before the next start: none at first, then doubling."""
@@ -109,7 +111,7 @@ class Recovery:
             core.conclude(job)
         for job, horizon in failed:
             if job.stop_on_error:
-                core.abort_behind(job, horizon)
+                core.waiting.abort_behind(job, horizon)
 
     def _name_error(self, job: Job, cause: str, reason: Reason | None) -> tuple[str, str]:
         lost = "all variables were lost"
@@ -125,7 +127,7 @@ class Recovery:
         again = f"; the next start is in {delay_s:g} s" if delay_s else "; it is started again"
         evalue = f"the worker could not start: {cause}{again}"
         traceback = _traceback("WorkerDied", evalue, event)
-        for waiting in self._core.take_waiting():
+        for waiting in self._core.waiting.take():
             request = waiting.request
             out.status(replies.BUSY, request.header_json)
             if request.kind is MsgType.execute_request:
@@ -261,7 +263,7 @@ class Recovery:
             else:
                 core.out.reply(job.request, replies.unanswered(job.request, evalue))
             core.conclude(job)
-        core.abort_waiting()
+        core.waiting.abort_all()
 
 
 def describe(event: WorkerExited) -> str:

@@ -59,8 +59,7 @@ class Served:
                 raise ValueError(f"{kind} is not allowed on shell: send it on control")
             options = _options.decode(request.content_json)
         except (ValueError, msgspec.MsgspecError) as error:
-            out.log(f"refused msg_type={request.header.msg_type} why={str(error)!r}")
-            out.answer(request, replies.error(type(error).__name__, str(error), [str(error)]))
+            out.refuse(request, type(error).__name__, str(error))
             return
         match kind:
             case MsgType.kernel_info_request:
@@ -101,7 +100,7 @@ class Served:
         elif kind is BrokerMsgType.list_subshell_request:
             content["subshell_id"] = core.subshells.ids()
         elif core.subshells.delete(subshell):
-            core.answer_waiting(core.backlog.close_queue(subshell))
+            core.waiting.abort(core.backlog.close_queue(subshell))
             if core.life.takes_jobs:
                 out.order(SendToWorker(Lane.thread, CloseSubshell(subshell)))
         else:

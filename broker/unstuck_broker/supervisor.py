@@ -10,6 +10,7 @@ import os
 import signal
 from typing import TYPE_CHECKING
 
+from unstuck.codec import encode
 from unstuck.protocol import (
     NewPipes,
     Ping,
@@ -43,6 +44,7 @@ _EOF_GRACE_S = 0.2
 _NO_PIDFD_POLL_S = 0.05
 _STOP_PONG_S = 0.3
 """A worker whose GIL is held cannot run ``finally`` blocks: it is killed after this."""
+_REAP_S = 0.1
 _KILL_ROUNDS = 5
 """A tree that forks while it is killed is looked at again."""
 
@@ -73,17 +75,21 @@ class Supervisor:
         self._template = template
         self._start_message = start_message
         self._process: WorkerProcess | None = None
+        self._next: asyncio.Task[WorkerProcess] | None = None
+        """Brings up the next worker while the one before it ends."""
         self._timers: list[asyncio.TimerHandle] = []
         self._exit_fd: int | None = None
         self._reason: Reason | None = None
         self._stop_pings = 0
         self.paused = False
         self.exited = asyncio.Event()
+        self._reap_timer: asyncio.TimerHandle | None = None
+        loop.add_signal_handler(signal.SIGCHLD, self._on_child)
 
     # --- start ------------------------------------------------------------------------------------
 
-    def attach(self, process: WorkerProcess) -> None:
-        """Take a worker that was just started into service."""
+    def attach(self, process: WorkerProcess, *, told: bool = False) -> None:
+        """Take a worker that was just started into service; ``told``: it has its ``Start``."""
         loop = self._loop
         self._process = process
         self._reason = None
@@ -101,7 +107,8 @@ class Supervisor:
             loop.add_reader(self._exit_fd, self._on_exit)
         else:
             self._later(_NO_PIDFD_POLL_S, self._poll_exit)
-        self._main.send(self._start_message())
+        if not told:
+            self._main.send(self._start_message())
         deadline_s = self._config.start_deadline_s
         self._start_timer = self._later(
             deadline_s,
@@ -116,9 +123,20 @@ class Supervisor:
             return
         self._spawning = self._loop.create_task(self._spawn())
 
+    async def _prepare(self) -> WorkerProcess:
+        """Start a worker that builds its shell while the last one runs its exit handlers."""
+        process = await self._template.worker()
+        for chunk in encode(self._start_message()):
+            process.main_lane.send(chunk)
+        return process
+
     async def _spawn(self) -> None:
+        prepared, self._next = self._next, None
         try:
-            self.attach(await self._template.worker())
+            if prepared is not None:
+                self.attach(await prepared, told=True)
+            else:
+                self.attach(await self._template.worker())
         except OSError as error:
             reason = Reason(Why.START, f"no process could be started: {error}")
             self._emit(WorkerExited(None, None, reason=reason))
@@ -166,6 +184,11 @@ class Supervisor:
             return
         strays = tree.members(tree.process_table(), os.getpid(), os.getpid(), frozenset())
         kill_all(strays - {os.getpid()})
+
+    def restart(self, grace_s: float) -> None:
+        """Stop the worker for the next one, which gets up meanwhile."""
+        self.stop(grace_s)
+        self._next = self._loop.create_task(self._prepare())
 
     def take_stack(self, number: int) -> None:
         """Ask for the stacks of all threads; a `StackTaken` follows in any case, in time."""
@@ -257,11 +280,31 @@ class Supervisor:
         self.exited.set()
         self._emit(WorkerExited(code, number, stack, self._pipes.last_words(), self._reason))
 
+    def _on_child(self) -> None:
+        """Collect orphans a little later: a tree that dies ends in many signals."""
+        if self._reap_timer is None:
+            self._reap_timer = self._loop.call_later(_REAP_S, self._reap_orphans)
+
+    def _reap_orphans(self) -> None:
+        """Collect orphans of the worker's tree; the worker's own end is seen by `_on_exit`."""
+        self._reap_timer = None
+        known = self._spared()
+        if self._process is not None:
+            known |= {self._process.pid}
+        tree.reap_orphans(os.getpid(), known)
+
     def _members(self) -> set[int]:
         process = self._process
         assert process is not None
         table = tree.process_table()
-        return tree.members(table, process.pid, os.getpid(), self._template.children())
+        return tree.members(table, process.pid, os.getpid(), self._spared())
+
+    def _spared(self) -> frozenset[int]:
+        """Name our children that are none of this worker's: the template, the next worker."""
+        spared = self._template.children()
+        if self._next is not None and self._next.done() and self._next.exception() is None:
+            spared |= {self._next.result().pid}
+        return spared
 
     def _later(
         self, delay_s: float, call: Callable[..., None], *arguments: object

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import NamedTuple
 
@@ -33,6 +34,19 @@ def process_table() -> list[Entry]:
         zombie = process.info["status"] == psutil.STATUS_ZOMBIE
         table.append(Entry(process.pid, process.info["ppid"], session, zombie))
     return table
+
+
+def reap_orphans(broker: int, spared: frozenset[int]) -> None:
+    """Collect what has ended of our adopted children, lest they stay as zombies.
+
+    Args:
+        broker: our pid.
+        spared: the children whose exit status somebody else waits for.
+    """
+    for entry in process_table():
+        if entry.parent == broker and entry.zombie and entry.pid not in spared:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(entry.pid, os.WNOHANG)
 
 
 def _read_stat(name: str) -> Entry | None:

@@ -58,9 +58,9 @@ class Watch:
         elif not busy and self._ping is not None:
             self._ping.cancel()
             self._ping = None
-        limited = bool(config.memory_bytes or config.processes)
-        if limited and self._limits is None:
-            self._limits = self._loop.call_later(_LIMITS_S, self._on_limits, config)
+        self._config = config
+        if self._limits is None:
+            self._watch_limits()
 
     def answered(self, pong: Pong) -> None:
         """Take the worker's answer."""
@@ -79,8 +79,15 @@ class Watch:
         """Forget what the last worker was asked."""
         self._answered = self._asked
 
-    def _on_limits(self, config: Config) -> None:
-        self._limits = self._loop.call_later(_LIMITS_S, self._on_limits, config)
+    def _watch_limits(self) -> None:
+        """Look at the tree from now on, busy or not, while there are limits."""
+        is_limited = self._config.memory_bytes or self._config.processes
+        later = self._loop.call_later(_LIMITS_S, self._on_limits) if is_limited else None
+        self._limits = later
+
+    def _on_limits(self) -> None:
+        self._watch_limits()
+        config = self._config
         pids = self._supervisor.pids()
         if config.processes and len(pids) > config.processes:
             self._emit(LimitExceeded(over_limit(Why.PROCESSES, len(pids), config.processes)))

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import gc
 import importlib
+import os
 import signal
 import socket
 import sys
 import traceback
+from functools import partial
 
 from unstuck.codec import Decoder
 from unstuck.errors import WireError
@@ -22,7 +24,22 @@ from unstuck_worker.pipes import Pipes, SyncPage
 from unstuck_worker.template import leave_template
 
 READ_BYTES = 1 << 18
-_NEEDED = ("unstuck_worker.app", "unstuck.caller")
+_NEEDED = (
+    "unstuck_worker.app",
+    "unstuck.caller",
+    # What IPython imports while it builds a shell: a fork of the template has it already.
+    "IPython.core.completer",
+    "IPython.core.completerlib",
+    "IPython.core.crashhandler",
+    "IPython.core.magics",
+    "IPython.core.oinspect",
+    "IPython.core.shellapp",
+    "IPython.extensions.storemagic",
+    "IPython.terminal.pt_inputhooks",
+    "IPython.utils.contexts",
+    "IPython.utils.generics",
+    "IPython.utils.wildcard",
+)
 
 
 def main(arguments: list[int]) -> None:
@@ -38,10 +55,11 @@ def main(arguments: list[int]) -> None:
     gc.enable()
     process.die_with_parent(broker)
     process.buffer_c_lines()
-    process.show_stacks(more[0] if more else 2)
+    stacks = more[0] if more else 2
+    process.show_stacks(stacks)
+    os.register_at_fork(after_in_child=partial(process.leave_stacks, stacks))
+    process.keep_from_programs([main_lane, thread_lane, output_lane, sync_page, stacks])
     sockets = [socket.socket(fileno=lane) for lane in (main_lane, thread_lane, output_lane)]
-    for sock in sockets:
-        sock.set_inheritable(False)
     lane = OutputLane(sockets[2], Pipes(SyncPage(sync_page)))
     decoder: Decoder[ToWorker] = Decoder(ToWorker)
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import faulthandler
 import os
@@ -9,6 +10,10 @@ import signal
 import sys
 
 from unstuck.stack import STACK_SIGNAL
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _PR_SET_PDEATHSIG = 1
 _IOLBF = 0 if sys.platform == "darwin" else 1
@@ -51,6 +56,23 @@ def flush_c_streams() -> None:
 
 
 def show_stacks(descriptor: int) -> None:
-    """Write a crash's stack to descriptor 2, and all stacks to ``descriptor`` on the signal."""
-    faulthandler.enable(2)
+    """Write a crash's stack to ``descriptor``, and on the signal all stacks."""
+    faulthandler.enable(descriptor)
     faulthandler.register(STACK_SIGNAL, descriptor, all_threads=True, chain=False)
+
+
+def leave_stacks(descriptor: int) -> None:
+    """Write a crash's stack to descriptor 2 from here on: this is a forked copy."""
+    faulthandler.enable(2)
+    faulthandler.unregister(STACK_SIGNAL)
+    signal.signal(STACK_SIGNAL, signal.SIG_IGN)
+    if descriptor > 2:
+        with contextlib.suppress(OSError):
+            os.close(descriptor)
+
+
+def keep_from_programs(descriptors: Iterable[int]) -> None:
+    """Close descriptors of ours in programs that user code starts, also where it closes none."""
+    for descriptor in descriptors:
+        if descriptor > 2:
+            os.set_inheritable(descriptor, False)
