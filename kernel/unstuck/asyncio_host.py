@@ -13,6 +13,7 @@ from time import monotonic
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
+from unstuck.bell import make_bell
 from unstuck.future import CANCELLED, ERROR, RESULT, Future
 from unstuck.hosts import Begin, Owner, TimerCall, close, itself, without_frame
 
@@ -117,16 +118,35 @@ class AsyncioHost:
         self.unstarted = 0
         self.active: dict[Future[Any], Call] = {}
         self._context = contextvars.Context()
+        self._bell = make_bell()
+        self._answering = False
+        if self._bell is not None:
+            self._context.run(self.loop.add_reader, self._bell.descriptor, self._answer)
         self._sweeping: asyncio.TimerHandle | None = None
         self._body: asyncio.Task[Any] | None = None
         self._ending = False
 
     def wake(self) -> None:
+        bell = self._bell
         # A copy: a nested loop may drain inside of a drain, and a context is entered once.
         if threading.get_ident() == self.ident:
             self.loop.call_soon(self.owner.drain, context=self._context.copy())
-        else:
+        elif bell is None or self._answering or self.loop.is_closed():
             self.loop.call_soon_threadsafe(self.owner.drain, context=self._context.copy())
+        else:
+            bell.ring()
+
+    def _answer(self) -> None:
+        """Drain because the bell was rung."""
+        # From here on wakes take the other way: the bell's context is entered now, so its answer
+        # could not run in a nested loop. Earlier rings are cleared, and what they said is drained.
+        self._answering = True
+        try:
+            if self._bell is not None:
+                self._bell.clear()
+            self.owner.drain()
+        finally:
+            self._answering = False
 
     def defer(self) -> None:
         """Drain again when the tasks made so far have taken their first steps."""
@@ -187,6 +207,9 @@ class AsyncioHost:
             others = body.uncancel() > self._cancelling
             ours = isinstance(error, asyncio.CancelledError) and not others
         await self._end_calls()
+        if self._bell is not None:
+            self.loop.remove_reader(self._bell.descriptor)
+            self._bell = None
         return ours
 
     async def _end_calls(self) -> None:

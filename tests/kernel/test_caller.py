@@ -300,6 +300,52 @@ def test_a_delay_of_another_type_names_the_caller() -> None:
     run_with_caller("asyncio", main)
 
 
+def test_calls_run_in_a_loop_inside_of_a_call() -> None:
+    """As nest_asyncio nests them: a cell runs the loop that it is running in."""
+    caller = Caller.start_new(backend="asyncio")
+
+    def nest() -> int:
+        loop: Any = asyncio.get_running_loop()
+        inner = caller.call_soon(int, 4)
+        helper = threading.Thread(target=lambda: outside.append(caller.call_soon(int, 5)))
+        helper.start()
+        until_s = time.monotonic() + DEADLINE_S
+        asyncio.events._set_running_loop(None)
+        while not (inner.done() and outside and outside[0].done()):
+            assert time.monotonic() < until_s
+            asyncio.events._set_running_loop(loop)
+            loop._run_once()
+        helper.join(DEADLINE_S)
+        return inner.result() + outside[0].result()
+
+    outside: list[Future[int]] = []
+    for _ in range(3):
+        outside.clear()
+        assert caller.call_soon(nest).wait_sync(timeout=DEADLINE_S) == 9
+
+
+def test_a_loop_that_was_closed_under_its_caller_is_noticed() -> None:
+    loop = asyncio.new_event_loop()
+
+    async def begin() -> Caller:
+        return await Caller(create=True).__aenter__()
+
+    try:
+        caller = loop.run_until_complete(begin())
+    finally:
+        loop.close()
+
+    def call() -> Future[int]:
+        return caller.call_soon(int, 1)
+
+    thread = threading.Thread(target=lambda: futures.append(call()))
+    futures: list[Future[int]] = []
+    thread.start()
+    thread.join(DEADLINE_S)
+    assert futures[0].cancelled()
+    caller.stop()
+
+
 # Direct calls
 
 
