@@ -154,7 +154,8 @@ class Kernel:
     ) -> Result:
         """Execute code that must succeed."""
         result = self.run(code, deadline_s=deadline_s, **options)
-        assert result.status == "ok", "\n".join(result.content.get("traceback", [repr(result)]))
+        traceback = "\n".join(result.content.get("traceback", []))
+        assert result.status == "ok", f"{result}\n{traceback}"
         return result
 
     def evaluate(self, expression: str, *, deadline_s: float = WAIT_S) -> str:

@@ -21,17 +21,23 @@ OURS = "unstuck-under-test"
 KERNEL = os.environ.get("UNSTUCK_TEST_KERNEL", OURS)
 """The kernelspec under test; another installed one shows that the tests themselves are right."""
 
+PYTHON = os.environ.get("UNSTUCK_TEST_PYTHON", sys.executable)
+"""What runs our kernel; the tests themselves run in this Python."""
+IS_INSTALLED = "UNSTUCK_TEST_INSTALLED" in os.environ
+"""Set where ``PYTHON`` has our wheel: the source tree is then out of its sight."""
+
 ours = pytest.mark.skipif(KERNEL != OURS, reason=f"{KERNEL} does not promise this")
 
 
 def spec_for_tests(
-    python: str = sys.executable,
+    python: str = PYTHON,
     *,
     settings: Sequence[str] = (),
-    python_path: str = SOURCE_PATH,
+    is_installed: bool = IS_INSTALLED,
 ) -> dict[str, Any]:
-    """Describe our kernel, run by ``python`` from the source tree or from ``python_path``."""
-    options = SpecOptions(name=OURS, settings=settings, env={"PYTHONPATH": python_path})
+    """Describe our kernel, run by ``python`` from the source tree or as it is installed there."""
+    env = {} if is_installed else {"PYTHONPATH": SOURCE_PATH}
+    options = SpecOptions(name=OURS, settings=settings, env=env)
     spec = make_spec(options)
     spec["argv"][0] = python
     return spec

@@ -15,8 +15,10 @@ from comm import get_comm_manager
 opened, got = [], []
 def on_open(comm, message):
     opened.append(comm)
-    comm.on_msg(lambda message: (got.append(message), comm.send({'echo': message['content']['data']},
-                buffers=message['buffers'])))
+    def on_message(message):
+        got.append(message)
+        comm.send({'echo': message['content']['data']}, buffers=message['buffers'])
+    comm.on_msg(on_message)
     comm.on_close(lambda message: print('closed', message['content']['data']))
     comm.send({'hello': message['content']['data']})
 get_comm_manager().register_target('echo', on_open)

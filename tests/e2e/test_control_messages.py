@@ -1,4 +1,4 @@
-"""Requests about the kernel itself: info, connection, usage, interrupt, shutdown, and unknown ones."""
+"""Requests about the kernel itself: info, connection, usage, interrupt, shutdown."""
 
 from __future__ import annotations
 

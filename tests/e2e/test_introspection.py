@@ -9,6 +9,7 @@ import pytest
 from e2e.spec import ours
 
 if TYPE_CHECKING:
+    from conftest import StartKernel
     from e2e.kernel_client import Kernel
 
 
@@ -152,9 +153,9 @@ def test_a_busy_cell_does_not_stop_introspection(kernel: Kernel) -> None:
 
 
 @ours
-def test_introspection_is_answered_in_time_while_the_gil_is_held(start_kernel: Any) -> None:
-    kernel: Kernel = start_kernel(settings=["introspection_deadline_s=0.5"])
-    busy = kernel.execute("print('on', flush=True); import re; re.match(r'(a+)+$', 'a' * 28 + 'b')")
+def test_introspection_is_answered_in_time_while_the_gil_is_held(start_kernel: StartKernel) -> None:
+    kernel = start_kernel(settings=["introspection_deadline_s=0.5"])
+    busy = kernel.execute("import re\nprint('on')\nre.match(r'(a+)+$', 'a' * 28 + 'b')")
     kernel.wait_for_text(busy, "on")
     content = _complete(kernel, "len")
     assert content["matches"] == []

@@ -1,4 +1,4 @@
-"""execute_request: its outputs, counts, payloads and expressions, as messaging specification 5.5 has them."""
+"""execute_request: outputs, counts, payloads and expressions of messaging specification 5.5."""
 
 from __future__ import annotations
 
