@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ledger import Ledger
 from unstuck.config import Config
@@ -53,6 +53,9 @@ from unstuck_broker.events import (
     WorkerExited,
 )
 from unstuck_broker.wire import Header, Request
+
+if TYPE_CHECKING:
+    from unstuck_broker.reason import Reason
 
 BOOM = replies.error("ValueError", "boom", ["ValueError: boom"])
 FACTS = KernelFacts("kernel-session", "/run/kernel.json", {"shell_port": 1, "control_port": 2})
@@ -219,14 +222,14 @@ class Pump:
         *,
         stack: str = "",
         last_words: str = "",
-        why: str = "",
+        reason: Reason | None = None,
     ) -> list[Action]:
         """Let the worker's process end."""
         self.process = "none"
         self.doomed = False
         self.jobs.clear()
         self.questions.clear()
-        return self.feed(WorkerExited(exit_code, signal_number, stack, last_words, why))
+        return self.feed(WorkerExited(exit_code, signal_number, stack, last_words, reason))
 
     def start(self) -> None:
         """Let an ordered start of a worker happen."""

@@ -45,8 +45,8 @@ def _tell(action: Action) -> str:
             return f"{lane.value} lane: {_tell_order(message)}"
         case SignalWorker(tree):
             return "SIGINT to the tree" if tree else "SIGINT"
-        case KillWorker(why):
-            return f"kill: {why}"
+        case KillWorker(reason):
+            return f"kill: {reason.words}"
         case StopWorker(grace_s):
             return f"stop within {grace_s:g} s"
         case SpawnWorker(delay_s):

@@ -53,6 +53,7 @@ from unstuck_broker.events import (
 from unstuck_broker.job import INTROSPECTION
 from unstuck_broker.ladder import TRACEBACK_S
 from unstuck_broker.lifecycle import S
+from unstuck_broker.reason import STOP, Reason, Why, over_limit
 
 CLIENTS = st.sampled_from(["ada", "bob", "cyd"])
 CHANNELS = st.sampled_from([SocketID.shell, SocketID.shell, SocketID.shell, SocketID.control])
@@ -66,6 +67,7 @@ SERVED = st.sampled_from(
         "connect_request",
         "usage_request",
         "stack_request",
+        "state_request",
         "debug_request",
         "list_subshell_request",
         "unheard_of_request",
@@ -84,6 +86,7 @@ class Kernel(RuleBasedStateMachine):
         output_bytes=st.sampled_from([0, 30]),
         grace_s=st.sampled_from([2.0, 0.0]),
         listening=st.booleans(),
+        in_place=st.booleans(),
     )
     def begin(
         self,
@@ -93,12 +96,14 @@ class Kernel(RuleBasedStateMachine):
         grace_s: float,
         *,
         listening: bool,
+        in_place: bool,
     ) -> None:
         config = Config(
             interrupt_policy=policy,
             cell_timeout_s=timeout_s,
             output_bytes_per_cell=output_bytes,
             interrupt_grace_s=grace_s,
+            restart_in_place=in_place,
         )
         self.pump = Pump(config, listening=listening)
         self.core = self.pump.core
@@ -303,7 +308,7 @@ class Kernel(RuleBasedStateMachine):
     @precondition(lambda self: self.pump.doomed)
     @rule()
     def worker_dies_as_it_was_told(self) -> None:
-        self.pump.die(9, why="as told")
+        self.pump.die(9, reason=STOP)
 
     @precondition(lambda self: self.pump.to_spawn and self.core.life.state is not S.DEAD)
     @rule()
@@ -314,7 +319,7 @@ class Kernel(RuleBasedStateMachine):
     @rule()
     def worker_cannot_be_started(self) -> None:
         self.pump.to_spawn = 0
-        self.pump.feed(WorkerExited(None, None, why="no process could be started"))
+        self.pump.feed(WorkerExited(None, None, reason=Reason(Why.START, "no process")))
 
     # --- what the machine does ------------------------------------------------------------------
 
@@ -335,7 +340,7 @@ class Kernel(RuleBasedStateMachine):
 
     @rule()
     def memory_is_over_its_limit(self) -> None:
-        self.pump.feed(LimitExceeded("too much memory"))
+        self.pump.feed(LimitExceeded(over_limit(Why.MEMORY, 2, 1)))
 
     @rule()
     def somebody_presses_control_c(self) -> None:

@@ -12,8 +12,10 @@ from unstuck.protocol import Caught
 from unstuck_broker.events import LimitExceeded, Signalled, StackTaken
 from unstuck_broker.ladder import TRACEBACK_S
 from unstuck_broker.lifecycle import S
+from unstuck_broker.reason import INTERRUPT, TIMEOUT, Why, over_limit
 from words import evalues, tell
 
+MEMORY = over_limit(Why.MEMORY, 2_000_000_000, 1_000_000_000)
 ANSWERED = ["i1 busy", "i1 interrupt_reply ok", "i1 idle"]
 
 
@@ -284,7 +286,7 @@ def test_a_timeout_kills_at_the_grace_whatever_the_policy(policy: InterruptPolic
     pump.execute("m1")
     pump.pass_time(1.0)
     assert tell(pump.pass_time(2.0))[-1] == "kill: the cell did not end within its timeout"
-    actions = pump.die(9, why="the cell did not end within its timeout")
+    actions = pump.die(9, reason=TIMEOUT)
     assert "m1 execute_reply error TimeoutError" in tell(actions)
     assert evalues(actions)[0].startswith("the cell ran longer than 1 s; ")
 
@@ -319,9 +321,9 @@ def test_a_timeout_of_an_interrupted_cell_begins_anew_and_kills(pump: Pump) -> N
 
 def test_a_timeout_of_a_cell_whose_worker_is_being_killed_changes_nothing(pump: Pump) -> None:
     pump.execute("m1", metadata={"timeout": 1})
-    pump.feed(LimitExceeded("memory"))
+    pump.feed(LimitExceeded(MEMORY))
     assert pump.pass_time(5.0) == []
-    assert "m1 execute_reply error TimeoutError" in tell(pump.die(9, why="memory"))
+    assert "m1 execute_reply error TimeoutError" in tell(pump.die(9, reason=MEMORY))
 
 
 # --- ladders and the end of the worker ------------------------------------------------------------
@@ -329,7 +331,7 @@ def test_a_timeout_of_a_cell_whose_worker_is_being_killed_changes_nothing(pump: 
 
 def test_an_interrupt_while_the_worker_is_being_killed_does_nothing(pump: Pump) -> None:
     pump.execute("m1")
-    pump.feed(LimitExceeded("memory"))
+    pump.feed(LimitExceeded(MEMORY))
     assert interrupt(pump) == []
     assert pump.core.life.state is S.KILLED
 
@@ -366,7 +368,7 @@ def test_only_the_cell_that_did_not_react_is_called_interrupted(pump: Pump) -> N
     pump.pass_time(2.0)
     pump.settle()
     interrupt(pump, number=2)
-    actions = tell(pump.die(9, why="the cell did not react to its interrupt"))
+    actions = tell(pump.die(9, reason=INTERRUPT))
     assert "m1 execute_reply error KeyboardInterrupt" in actions
     assert "m2 execute_reply error WorkerDied" in actions
 

@@ -10,10 +10,12 @@ from unstuck.protocol import AskExit, AskRestart, Failed, SetConcurrencyMode
 from unstuck.typing import KernelConcurrencyMode
 from unstuck_broker.events import LimitExceeded, Terminated, WorkerExited
 from unstuck_broker.lifecycle import S
+from unstuck_broker.reason import RESTART, STOP, Reason, Why, over_limit
 from unstuck_broker.recovery import describe
 from words import evalues, tell
 
 RESTARTED = ["everybody: restarting", "everybody: starting"]
+MEMORY = over_limit(Why.MEMORY, 2_000_000_000, 1_000_000_000)
 COMM = b'{"comm_id": "c1", "target_name": "t"}'
 
 
@@ -143,8 +145,9 @@ def test_messages_of_the_dead_worker_s_jobs_are_not_answered_again(pump: Pump) -
         (WorkerExited(None, 9), "the worker died by SIGKILL"),
         (WorkerExited(None, 199), "the worker died by signal 199"),
         (WorkerExited(3, None), "the worker ended with exit code 3"),
-        (WorkerExited(None, 9, why="memory"), "memory: the worker died by SIGKILL"),
-        (WorkerExited(None, None, why="no process"), "no process"),
+        (WorkerExited(None, 9, reason=STOP), "the worker died by SIGKILL"),
+        (WorkerExited(None, 9, reason=MEMORY), f"{MEMORY.words}: the worker died by SIGKILL"),
+        (WorkerExited(None, None, reason=Reason(Why.START, "no process")), "no process"),
     ],
 )
 def test_a_death_is_described_in_words(event: WorkerExited, words: str) -> None:
@@ -153,11 +156,22 @@ def test_a_death_is_described_in_words(event: WorkerExited, words: str) -> None:
 
 def test_a_limit_kills_the_worker_and_its_cell_says_why(pump: Pump) -> None:
     pump.execute("m1")
-    assert tell(pump.feed(LimitExceeded("2,000 MB of memory"))) == ["kill: 2,000 MB of memory"]
-    actions = pump.die(9, why="2,000 MB of memory")
+    assert tell(pump.feed(LimitExceeded(MEMORY))) == [f"kill: {MEMORY.words}"]
+    actions = pump.die(9, reason=MEMORY)
+    assert "m1 execute_reply error MemoryError" in tell(actions)
     assert evalues(actions) == [
-        "2,000 MB of memory: the worker died by SIGKILL; all variables were lost"
+        "the process tree used 2,000 MB; the limit memory_bytes is 1,000 MB: "
+        "the worker died by SIGKILL; all variables were lost"
     ]
+
+
+def test_too_many_processes_are_an_error_of_their_own(pump: Pump) -> None:
+    pump.execute("m1")
+    reason = over_limit(Why.PROCESSES, 12, 10)
+    pump.feed(LimitExceeded(reason))
+    actions = pump.die(9, reason=reason)
+    assert "m1 execute_reply error ProcessLimitExceeded" in tell(actions)
+    assert evalues(actions)[0].startswith("the process tree had 12 processes; the limit ")
 
 
 # --- starts that fail -----------------------------------------------------------------------------
@@ -240,8 +254,8 @@ def test_a_worker_that_is_killed_before_it_is_of_use_backs_off_too(ready: bool) 
     for _ in range(3):
         if ready:
             pump.ready()
-        pump.feed(LimitExceeded("memory"))
-        spawns += [line for line in tell(pump.die(9, why="memory")) if line.startswith("spawn")]
+        pump.feed(LimitExceeded(MEMORY))
+        spawns += [line for line in tell(pump.die(9, reason=MEMORY)) if line.startswith("spawn")]
         pump.start()
     assert spawns == ["spawn", "spawn in 0.5 s", "spawn in 1 s"]
 
@@ -249,19 +263,19 @@ def test_a_worker_that_is_killed_before_it_is_of_use_backs_off_too(ready: bool) 
 def test_what_waits_for_a_worker_that_is_killed_at_its_start_is_answered() -> None:
     pump = Pump()
     pump.execute("m1")
-    pump.feed(LimitExceeded("memory"))
-    actions = pump.die(9, why="memory")
+    pump.feed(LimitExceeded(MEMORY))
+    actions = pump.die(9, reason=MEMORY)
     assert "m1 execute_reply error WorkerDied" in tell(actions)
-    assert evalues(actions)[0].startswith("the worker could not start: memory: ")
+    assert evalues(actions)[0].startswith("the worker could not start: the process tree ")
 
 
 def test_when_no_process_can_be_started_the_reason_is_told() -> None:
     pump = Pump()
     pump.execute("m1")
     pump.process = "none"
-    actions = pump.feed(WorkerExited(None, None, why="no process could be started: ENOMEM"))
+    actions = pump.feed(WorkerExited(None, None, reason=Reason(Why.START, "no process: ENOMEM")))
     assert evalues(actions) == [
-        "the worker could not start: no process could be started: ENOMEM; it is started again"
+        "the worker could not start: no process: ENOMEM; it is started again"
     ]
 
 
@@ -336,7 +350,7 @@ def test_a_worker_that_is_restarted_while_it_starts_is_killed() -> None:
     assert pump.ready() == [], "it was ready a moment too late"
     assert pump.core.life.state is S.KILLED
     pump.execute("m2")
-    assert shown(tell(pump.die(9, why="restart"))) == ["spawn"]
+    assert shown(tell(pump.die(9, reason=RESTART))) == ["spawn"]
     assert tell(pump.renew()) == ["m2 busy", "main lane: run m2"]
 
 
@@ -413,7 +427,7 @@ def test_requests_after_a_shutdown_are_aborted(pump: Pump) -> None:
         "s2 idle",
     ]
     assert pump.feed(Terminated()) == []
-    assert pump.feed(LimitExceeded("memory")) == []
+    assert pump.feed(LimitExceeded(MEMORY)) == []
 
 
 def test_a_signal_to_the_broker_shuts_down_without_a_request(pump: Pump) -> None:
