@@ -6,6 +6,7 @@ The worker is started before anything heavy is imported, so that both processes 
 from __future__ import annotations
 
 import gc
+import os
 import sys
 
 from unstuck_broker.process import become_subreaper, kill_all
@@ -44,7 +45,7 @@ def main(arguments: list[str]) -> int:
 def _run(arguments: list[str], worker: WorkerProcess, template: Template) -> int:
     from unstuck_broker.options import parse  # noqa: PLC0415 - after the worker was started
 
-    options = parse(arguments)
+    options = parse(arguments, os.environ)
     # asyncio does without ssl where there is none. It would cost the broker 13 ms and 1.3 MB, and
     # the broker speaks no TLS.
     sys.modules["ssl"] = None  # type: ignore[assignment]

@@ -14,6 +14,7 @@ import sys
 import time
 from collections import deque
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, assert_never
 
 from unstuck.errors import ClientError
@@ -46,6 +47,7 @@ from unstuck_broker.events import (
     Ticked,
     WorkerExited,
 )
+from unstuck_broker.launcher import watch_launcher
 from unstuck_broker.publisher import Publisher
 from unstuck_broker.supervisor import Supervisor
 from unstuck_broker.usage import Usage
@@ -78,6 +80,7 @@ class App:
         sockets: Sockets,
         worker: WorkerProcess,
         template: Template,
+        launcher_pid: int | None,
     ) -> None:
         """Join the parts; `serve` runs them."""
         self._config = config
@@ -86,6 +89,7 @@ class App:
         self._sockets = sockets
         self._first_worker = worker
         self._template = template
+        self._launcher_pid = launcher_pid
         self._events: deque[Event] = deque()
         self._deciding = False
         self._usage = Usage()
@@ -106,6 +110,7 @@ class App:
         loop.add_signal_handler(signal.SIGINT, self._emit, Signalled())
         for number in (signal.SIGTERM, signal.SIGHUP):
             loop.add_signal_handler(number, self._emit, Terminated())
+        watch_launcher(loop, self._launcher_pid, partial(self._emit, Terminated()))
         for channel in SocketID:
             loop.add_reader(self._sockets.fileno(channel), self._read, channel)
             self._touch(channel)

@@ -213,14 +213,7 @@ class Core:
             self.served.serve(kind, request, now)
         else:
             try:
-                job = make_job(
-                    arrival.number,
-                    request,
-                    kind,
-                    arrival.received_s,
-                    self.config,
-                    self.concurrency_mode,
-                )
+                job = make_job(arrival, kind, self.config, self.concurrency_mode)
             except ValueError as error:
                 self.out.refuse(request, "ValueError", str(error))
                 return

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from unstuck.config import Config
+    from unstuck_broker.gate import Arrival
     from unstuck_broker.wire import Request
 
 INTROSPECTION = frozenset(
@@ -122,12 +123,7 @@ def size_bytes(request: Request) -> int:
 
 
 def make_job(
-    number: int,
-    request: Request,
-    kind: MsgType,
-    received_s: float,
-    config: Config,
-    concurrency_mode: KernelConcurrencyMode,
+    arrival: Arrival, kind: MsgType, config: Config, concurrency_mode: KernelConcurrencyMode
 ) -> Job:
     """Read all that a request says about how it runs, and decide its run mode.
 
@@ -135,6 +131,7 @@ def make_job(
         ValueError: the content is malformed, the type is not allowed here, or a mode or timeout is
         wrong.
     """
+    number, request, received_s = arrival
     if kind is not MsgType.execute_request:
         mode = get_run_mode(kind, channel=request.channel, concurrency_mode=concurrency_mode)
         blocking = concurrency_mode is KernelConcurrencyMode.blocking

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
 from unstuck.config import Config, parse_settings
 from unstuck.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _TRAIT = re.compile(r"--[A-Z]\w*\.\w+=.*", re.DOTALL)
 _IGNORED = re.compile(r"--(debug|quiet|log-level=.*|logappname=.*|no-secure)")
@@ -19,10 +23,12 @@ class Options(Struct, frozen=True):
 
     config: Config
     connection_file: str | None = None
+    launcher_pid: int | None = None
+    """The process whose end is the kernel's end, where a KernelManager has named itself."""
 
 
-def parse(arguments: list[str]) -> Options:
-    """Read the command line.
+def parse(arguments: list[str], environment: Mapping[str, str]) -> Options:
+    """Read the command line, and from the environment who has launched us.
 
     Raises:
         ConfigError: an unknown option, one without its value, or a bad setting.
@@ -46,4 +52,7 @@ def parse(arguments: list[str]) -> Options:
             pairs.append(f"ipython_arguments={argument}")
         elif not _IGNORED.fullmatch(argument):
             raise ConfigError(f"unknown option {argument!r}; see --help")
-    return Options(parse_settings(pairs), connection_file)
+    # jupyter_client sets it, unless the kernel shall outlive its launcher.
+    launcher = environment.get("JPY_PARENT_PID", "")
+    launcher_pid = int(launcher) if launcher.isdecimal() else None
+    return Options(parse_settings(pairs), connection_file, launcher_pid)

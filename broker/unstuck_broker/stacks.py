@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     import asyncio
 
 _QUIET_S = 0.03
-_DEADLINE_S = 0.5
+_DEADLINE_S = 0.25
 _MAX_BYTES = 256 << 10
 
 TakeStacks = Callable[[str, tuple[int, ...]], None]

@@ -45,7 +45,8 @@ def run(options: Options, worker: WorkerProcess, template: Template) -> int:
         core = Core(options.config, KernelFacts(session, str(connection.path), ports))
         gc.freeze()
         gc.enable()
-        asyncio.run(App(options.config, core, wire, sockets, worker, template).serve())
+        app = App(options.config, core, wire, sockets, worker, template, options.launcher_pid)
+        asyncio.run(app.serve())
     finally:
         sockets.close()
         connection.remove()

@@ -45,6 +45,8 @@ _NO_PIDFD_POLL_S = 0.05
 _STOP_PONG_S = 0.3
 """A worker whose GIL is held cannot run ``finally`` blocks: it is killed after this."""
 _REAP_S = 0.1
+_KILL_STACK = -2
+"""The number of the stack that is taken before a kill."""
 _KILL_ROUNDS = 5
 """A tree that forks while it is killed is looked at again."""
 
@@ -80,6 +82,8 @@ class Supervisor:
         self._timers: list[asyncio.TimerHandle] = []
         self._exit_fd: int | None = None
         self._reason: Reason | None = None
+        self._final_stack = ""
+        """Taken right before a kill."""
         self._stop_pings = 0
         self.paused = False
         self.exited = asyncio.Event()
@@ -93,6 +97,7 @@ class Supervisor:
         loop = self._loop
         self._process = process
         self._reason = None
+        self._final_stack = ""
         self.exited.clear()
         self._main = LaneWriter(process.main_lane, loop)
         self._thread = LaneWriter(process.thread_lane, loop)
@@ -161,6 +166,15 @@ class Supervisor:
         """Kill the worker and all that it started."""
         if self._process is not None:
             self._reason = self._reason or reason
+            if reason.why in (Why.INTERRUPT, Why.TIMEOUT):
+                # Where the cell is goes into its reply; `_take_stacks` goes on.
+                if self._stacks.order(_KILL_STACK):
+                    self._process.signal(STACK_SIGNAL)
+                return
+            self._kill_tree()
+
+    def _kill_tree(self) -> None:
+        if self._process is not None:
             for _ in range(_KILL_ROUNDS):
                 pids = self._members()
                 kill_all(pids)
@@ -242,6 +256,9 @@ class Supervisor:
         self._emit(PipeText(name, text, parent))
 
     def _take_stacks(self, stack: str, numbers: tuple[int, ...]) -> None:
+        if _KILL_STACK in numbers:
+            self._final_stack = stack
+            self._kill_tree()
         self._emit(StackTaken(stack, numbers))
 
     def _lane_broken(self, reason: Reason) -> None:
@@ -266,7 +283,7 @@ class Supervisor:
         kill_all(self._members() - {process.pid})
         self._output.drain()
         self._pipes.drain()
-        stack = self._stacks.read()
+        stack = self._stacks.read() or self._final_stack
         self._stacks.finish()
         for timer in self._timers:
             timer.cancel()

@@ -1,4 +1,4 @@
-"""What waits, in the backlog and behind the gate: how it is answered when it cannot run any more."""
+"""What waits, in the backlog and behind the gate: how it is answered when it cannot run."""
 
 from __future__ import annotations
 

@@ -6,7 +6,12 @@ import pytest
 
 from unstuck.config import Config
 from unstuck.errors import ConfigError
-from unstuck_broker.options import Options, parse
+from unstuck_broker import options as command_line
+from unstuck_broker.options import Options
+
+
+def parse(arguments: list[str]) -> Options:
+    return command_line.parse(arguments, {})
 
 
 @pytest.mark.parametrize(
@@ -61,3 +66,10 @@ def test_options_that_servers_pass_to_any_kernel_are_ignored() -> None:
 def test_a_wrong_command_line_is_refused_in_words(arguments: list[str], says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         parse(arguments)
+
+
+@pytest.mark.parametrize(("value", "pid"), [("12", 12), ("", None), ("x", None)])
+def test_the_launcher_is_known_by_what_it_put_into_the_environment(
+    value: str, pid: int | None
+) -> None:
+    assert command_line.parse([], {"JPY_PARENT_PID": value}).launcher_pid == pid
