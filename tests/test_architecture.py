@@ -49,6 +49,7 @@ PURE = {
     "unstuck_broker.served",
     "unstuck_broker.subshells",
     "unstuck_broker.timers",
+    "unstuck_broker.waiting",
     "unstuck_broker.wire",
 }
 WORLD = {

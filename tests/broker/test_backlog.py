@@ -9,13 +9,15 @@ from pump import make_request
 from unstuck.config import Config
 from unstuck.typing import KernelConcurrencyMode, MsgType
 from unstuck_broker.backlog import Backlog
+from unstuck_broker.gate import Arrival
 from unstuck_broker.job import Job, make_job
 
 
 def job(number: int, mode: str = "queue", subshell: str | None = None) -> Job:
     request = make_request(msg_id=f"m{number}", subshell=subshell, run_mode=mode)
-    kind = MsgType.execute_request
-    return make_job(number, request, kind, 1.0, Config(), KernelConcurrencyMode.default)
+    arrival = Arrival(number, request, 1.0)
+    mode_of_all = KernelConcurrencyMode.default
+    return make_job(arrival, MsgType.execute_request, Config(), mode_of_all)
 
 
 def numbers(jobs: list[Job]) -> list[int]:

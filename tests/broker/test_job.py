@@ -10,6 +10,7 @@ from pump import make_request
 from unstuck.config import Config
 from unstuck.typing import KernelConcurrencyMode, MsgType, RunMode, SocketID
 from unstuck_broker.actions import Lane
+from unstuck_broker.gate import Arrival
 from unstuck_broker.job import COMM, INTROSPECTION, Job, make_job
 
 BLOCKING = KernelConcurrencyMode.blocking
@@ -24,11 +25,11 @@ def cell(
     **more: Any,  # noqa: ANN401 - as make_request
 ) -> Job:
     request = make_request(content={"code": code, **(content or {})}, **more)
-    return make_job(1, request, MsgType.execute_request, 5.0, config or Config(), mode)
+    return make_job(Arrival(1, request, 5.0), MsgType.execute_request, config or Config(), mode)
 
 
 def other(kind: MsgType, mode: KernelConcurrencyMode = KernelConcurrencyMode.default) -> Job:
-    return make_job(1, make_request(str(kind)), kind, 5.0, Config(), mode)
+    return make_job(Arrival(1, make_request(str(kind)), 5.0), kind, Config(), mode)
 
 
 @pytest.mark.parametrize(
