@@ -23,6 +23,7 @@ from IPython.core.interactiveshell import InteractiveShell, InteractiveShellABC
 from IPython.core.usage import default_banner
 from traitlets import Any as AnyTrait
 from traitlets import CBool, Instance, Type, default
+from traitlets.config.loader import Config
 from typing_extensions import override
 
 from unstuck.jobcontext import get_context
@@ -41,7 +42,7 @@ from unstuck_worker.payloads import CellPayloads
 from unstuck_worker.plaincode import PlainCode
 from unstuck_worker.streams import adopt_parent
 from unstuck_worker.tags import error_message
-from unstuck_worker.tracebacks import format_plainly, holds_group
+from unstuck_worker.tracebacks import format_plainly, hide_our_frames, holds_group
 from unstuck_worker.traps import LastingBuiltinTrap, LastingDisplayTrap
 
 if TYPE_CHECKING:
@@ -90,8 +91,7 @@ class UnstuckShell(InteractiveShell):
         super().__init__(**options)
         self._plain_code = PlainCode(self)
         # Libraries ask for this section to tell a notebook from a terminal (tqdm does).
-        if "IPKernelApp" not in self.config:
-            self.config.IPKernelApp.unstuck = True
+        self.config.setdefault("IPKernelApp", Config())
 
     @default("exiter")
     def _default_exiter(self) -> ZMQExitAutocall:
@@ -216,6 +216,9 @@ class UnstuckShell(InteractiveShell):
         What IPython only prints (exception groups, what cannot be formatted) is an error as well.
         """
         etype, value, trace = exc_tuple or sys.exc_info()
+        if value is not None:
+            trace = hide_our_frames(value, trace)
+            exc_tuple = (etype, value, trace)
         context, cell = get_context(), self.cell
         if context is not None and isinstance(value, KeyboardInterrupt):
             self.lane.send(Caught(context.job))

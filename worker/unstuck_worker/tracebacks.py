@@ -3,10 +3,36 @@
 from __future__ import annotations
 
 import traceback
-from typing import TYPE_CHECKING
+from types import TracebackType
 
-if TYPE_CHECKING:
-    from types import TracebackType
+_OURS = ("unstuck_worker", "unstuck")
+
+
+def hide_our_frames(error: BaseException, trace: TracebackType | None) -> TracebackType | None:
+    """Take the kernel's own frames out of a traceback: they say nothing to a user.
+
+    Args:
+        error: gets the shortened traceback as well, for ``%debug``.
+        trace: where the error went.
+    """
+    entries: list[TracebackType] = []
+    at = trace
+    while at is not None:
+        entries.append(at)
+        at = at.tb_next
+    kept = [entry for entry in entries if not _is_ours(entry)]
+    if not kept or len(kept) == len(entries):
+        return trace
+    shown: TracebackType | None = None
+    for entry in reversed(kept):
+        shown = TracebackType(shown, entry.tb_frame, entry.tb_lasti, entry.tb_lineno)
+    error.__traceback__ = shown
+    return shown
+
+
+def _is_ours(entry: TracebackType) -> bool:
+    module = str(entry.tb_frame.f_globals.get("__name__", ""))
+    return module.partition(".")[0] in _OURS
 
 
 def holds_group(error: BaseException | None) -> bool:
