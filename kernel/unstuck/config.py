@@ -34,8 +34,6 @@ class WorkerConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     """Complete with Jedi beside IPython's own completer."""
     profile: str = "default"
     """The IPython profile whose configuration and start-up files are used."""
-    display_timeout_s: Seconds = 60.0
-    """How long the ``_repr_*_`` methods of one object may take together in a headless run."""
     ipython_arguments: list[str] = []
     """``--Class.trait=value`` for IPython's own configurables."""
 

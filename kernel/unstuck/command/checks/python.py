@@ -28,7 +28,6 @@ MODULES = {
     "ipython": "IPython",
     "comm": "comm",
     "matplotlib-inline": "matplotlib_inline",
-    "cloudpickle": "cloudpickle",
     "jupyter_client": "jupyter_client",
     "click": "click",
     "rich": "rich",
