@@ -32,7 +32,8 @@ def test_a_token_of_an_earlier_cell_can_be_used(worker: WorkerDouble) -> None:
 @pytest.mark.parametrize("mode", list(RunMode))
 def test_get_parent_is_the_running_request(worker: WorkerDouble, mode: RunMode) -> None:
     job = worker.submit(
-        "ip = get_ipython()\nip.get_parent()['header']['msg_id'], ip.parent_header is ip.get_parent()",
+        "ip = get_ipython()\n"
+        "ip.get_parent()['header']['msg_id'], ip.parent_header is ip.get_parent()",
         mode=mode,
     )
     assert worker.wait(job).result == f"('msg-{job}', True)"
@@ -116,7 +117,8 @@ def test_the_worker_answers_pings_and_counts_steps(worker: WorkerDouble) -> None
 def test_comm_messages_are_handled_in_order_while_a_cell_awaits(worker: WorkerDouble) -> None:
     worker.run(
         "import asyncio\nfrom comm import get_comm_manager\ngot = []\n"
-        "def target(comm, message):\n    comm.on_msg(lambda m: got.append(m['content']['data']['n']))\n"
+        "def target(comm, message):\n"
+        "    comm.on_msg(lambda m: got.append(m['content']['data']['n']))\n"
         "get_comm_manager().register_target('numbers', target)"
     )
     cell = worker.submit("while len(got) < 50: await asyncio.sleep(0.001)\ngot == list(range(50))")
@@ -135,7 +137,7 @@ def test_questions_are_answered_while_the_main_thread_is_busy(worker: WorkerDoub
     worker.run("found_name = [1]")
     job = worker.submit("print('busy')\nwhile True: pass")
     worker.wait_for(lambda: "busy" in worker.jobs[job].text())
-    questions = {
+    questions: dict[MsgType, dict[str, object]] = {
         MsgType.complete_request: {"code": "found_n", "cursor_pos": 7},
         MsgType.inspect_request: {"code": "found_name", "cursor_pos": 3},
         MsgType.is_complete_request: {"code": "for x in y:"},

@@ -38,7 +38,8 @@ def test_metadata_stays_with_its_mime_type(worker: WorkerDouble) -> None:
 
 def test_buffers_travel_beside_a_display(worker: WorkerDouble) -> None:
     outputs = worker.run(
-        "get_ipython().display_pub.publish({'text/plain': 'x'}, buffers=[b'abc', memoryview(b'de')])"
+        "get_ipython().display_pub.publish({'text/plain': 'x'}, "
+        "buffers=[b'abc', memoryview(b'de')])"
     )
     (message,) = [m for m in outputs.messages if isinstance(m, Publish) and m.buffers]
     assert message.buffers == [b"abc", b"de"]
@@ -93,7 +94,8 @@ def test_the_display_hook_gives_values_to_its_hooks(worker: WorkerDouble) -> Non
 
 def test_widgets_output_captures_by_the_message_id(worker: WorkerDouble) -> None:
     outputs = worker.run(
-        "import ipywidgets\nout = ipywidgets.Output()\nwith out:\n    print('inside')\n    inner = out.msg_id\n"
+        "import ipywidgets\nout = ipywidgets.Output()\nwith out:\n"
+        "    print('inside')\n    inner = out.msg_id\n"
         "inner, out.msg_id"
     )
     assert outputs.result.startswith("('msg-")

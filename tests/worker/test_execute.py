@@ -174,7 +174,8 @@ def test_sys_exit_is_an_error_and_the_worker_lives(worker: WorkerDouble) -> None
 def test_async_magics_are_awaited(worker: WorkerDouble) -> None:
     worker.run(
         "from IPython.core.magic import register_line_magic\nimport asyncio\n"
-        "@register_line_magic\nasync def later(line):\n    await asyncio.sleep(0.01)\n    return line"
+        "@register_line_magic\nasync def later(line):\n"
+        "    await asyncio.sleep(0.01)\n    return line"
     )
     assert worker.run("%later tea").result == "'tea'"
     worker.run("got = %later milk")
@@ -255,7 +256,8 @@ def test_display_errors_fail_the_cell_and_the_value_is_shown(worker: WorkerDoubl
 
 def test_an_exception_whose_text_fails_is_reported_all_the_same(worker: WorkerDouble) -> None:
     outputs = worker.run(
-        "class Worse(Exception):\n    def __str__(self): raise ValueError('no text')\n    __repr__ = __str__\n"
+        "class Worse(Exception):\n"
+        "    def __str__(self): raise ValueError('no text')\n    __repr__ = __str__\n"
         "raise Worse"
     )
     assert outputs.reply["status"] == "error"
@@ -356,7 +358,8 @@ def test_an_output_without_json_form_is_a_clear_error(worker: WorkerDouble) -> N
 def test_dates_bytes_and_odd_numbers_become_json_as_jupyter_has_it(worker: WorkerDouble) -> None:
     outputs = worker.run(
         "import datetime\nfrom IPython.display import publish_display_data as p\n"
-        "p({'application/json': {'day': datetime.date(2026, 1, 2), 'raw': b'abc', 'nan': float('nan'),"
+        "p({'application/json': {'day': datetime.date(2026, 1, 2), 'raw': "
+        "b'abc', 'nan': float('nan'),"
         " 'inf': [float('inf')], 'set': {1}, 3: 'three'}, 'text/plain': 'x'})"
     )
     (content,) = outputs.published("display_data")

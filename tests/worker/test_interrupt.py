@@ -36,14 +36,17 @@ BUSY = {
     "a loop": "print('busy')\nwhile True: pass",
     "a loop inside a function": "def spin():\n    while True: pass\nprint('busy')\nspin()",
     "a sleep": "import time\nprint('busy')\ntime.sleep(100)",
-    "a lock": "import threading\nlock = threading.Lock(); lock.acquire()\nprint('busy')\nlock.acquire()",
+    "a lock": (
+        "import threading\nlock = threading.Lock(); lock.acquire()\nprint('busy')\nlock.acquire()"
+    ),
     "an await": "import asyncio\nprint('busy')\nawait asyncio.sleep(100)",
     "an await of a task": (
         "import asyncio\nasync def wait(): await asyncio.sleep(100)\n"
         "print('busy')\nawait asyncio.create_task(wait())"
     ),
     "a join of a thread": (
-        "import threading, time\nt = threading.Thread(target=time.sleep, args=(1000,), daemon=True)\n"
+        "import threading, time\n"
+        "t = threading.Thread(target=time.sleep, args=(1000,), daemon=True)\n"
         "t.start()\nprint('busy')\nt.join()"
     ),
     "a child process": "import subprocess\nprint('busy')\nsubprocess.run(['sleep', '100'])",
@@ -93,7 +96,8 @@ def test_a_signal_spares_task_and_thread_cells_while_the_queue_runs(worker: Work
     task = start_busy(worker, wait.format(name="task_gate"), RunMode.task)
     thread = start_busy(
         worker,
-        "import asyncio\nprint('busy')\nwhile not globals().get('go'): await asyncio.sleep(0.01)\n'done'",
+        "import asyncio\nprint('busy')\n"
+        "while not globals().get('go'): await asyncio.sleep(0.01)\n'done'",
         RunMode.thread,
     )
     job = start_busy(worker, BUSY["an await"])
@@ -116,7 +120,10 @@ def test_a_signal_without_a_queue_cell_ends_task_and_thread_cells(worker: Worker
 
 
 def test_a_hard_interrupt_passes_an_ignored_signal(worker: WorkerDouble) -> None:
-    code = "import signal\nold = signal.signal(signal.SIGINT, signal.SIG_IGN)\nprint('busy')\nwhile True: pass"
+    code = (
+        "import signal\nold = signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+        "print('busy')\nwhile True: pass"
+    )
     job = start_busy(worker, code)
     worker.signal()
     worker.ping()
@@ -129,7 +136,8 @@ def test_a_hard_interrupt_passes_an_ignored_signal(worker: WorkerDouble) -> None
 
 def test_a_cell_that_swallows_one_interrupt_is_ended_by_the_next(worker: WorkerDouble) -> None:
     code = (
-        "try:\n    print('busy')\n    while True: pass\nexcept KeyboardInterrupt:\n    print('swallowed')\n"
+        "try:\n    print('busy')\n    while True: pass\nexcept KeyboardInterrupt:\n"
+        "    print('swallowed')\n"
         "while True: pass"
     )
     job = start_busy(worker, code)
@@ -142,7 +150,8 @@ def test_a_cell_that_swallows_one_interrupt_is_ended_by_the_next(worker: WorkerD
 
 def test_an_await_that_swallows_the_interrupt_can_go_on_awaiting(worker: WorkerDouble) -> None:
     code = (
-        "import asyncio\ntry:\n    print('busy')\n    await asyncio.sleep(100)\nexcept KeyboardInterrupt:\n"
+        "import asyncio\ntry:\n    print('busy')\n    await asyncio.sleep(100)\n"
+        "except KeyboardInterrupt:\n"
         "    await asyncio.sleep(0.01)\n    print('cleaned')\n'went on'"
     )
     job = start_busy(worker, code)
@@ -166,7 +175,8 @@ def test_a_callback_that_blocks_the_loop_is_interrupted(worker: WorkerDouble) ->
 
 def test_a_comm_handler_that_blocks_is_interrupted(worker: WorkerDouble) -> None:
     worker.run(
-        "from comm import get_comm_manager\ndef target(comm, message):\n    print('busy', flush=True)\n"
+        "from comm import get_comm_manager\ndef target(comm, message):\n"
+        "    print('busy', flush=True)\n"
         "    while True: pass\nget_comm_manager().register_target('t', target)"
     )
     job = worker.request(

@@ -133,7 +133,8 @@ def test_a_forked_child_writes_under_the_cell_and_leaves_the_lanes_alone(
         "if pid == 0:\n    print('child')\n    os._exit(0)\n"
         "os.waitpid(pid, 0)\n"
         "def work(x):\n    print('worker', x, flush=True)\n    return x\n"
-        "with multiprocessing.get_context('fork').Pool(1) as pool: total = sum(pool.map(work, [1, 2]))\n"
+        "with multiprocessing.get_context('fork').Pool(1) as pool: total = "
+        "sum(pool.map(work, [1, 2]))\n"
         "total"
     )
     assert outputs.result == "3"
@@ -205,7 +206,8 @@ def test_closing_a_stream_or_a_broken_one_harms_only_itself(worker: WorkerDouble
 def test_a_finaliser_and_a_signal_handler_may_print(worker: WorkerDouble) -> None:
     outputs = worker.run(
         "import gc, signal\n"
-        "class Noisy:\n    def __init__(self): self.me = self\n    def __del__(self): print('gone')\n"
+        "class Noisy:\n    def __init__(self): self.me = self\n"
+        "    def __del__(self): print('gone')\n"
         "handled = []\n"
         "def handler(*_): handled.append(1); print('signal')\n"
         "old = signal.signal(signal.SIGALRM, handler)\n"

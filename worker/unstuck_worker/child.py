@@ -32,6 +32,7 @@ def protect_children(
         runner.is_child = True
         for sock in sockets:
             sock.close()
+        signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
     os.register_at_fork(before=lane.hold, after_in_parent=lane.release, after_in_child=enter_child)

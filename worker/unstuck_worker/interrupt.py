@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import inspect
 import signal
+import socket
 import threading
+from contextlib import suppress
 from threading import get_ident
 from typing import TYPE_CHECKING
 
@@ -38,6 +40,7 @@ class Interrupts:
         self._jobs: dict[int, RunningJob] = {}
         self._queue_job: RunningJob | None = None
         self._aimed: set[int] = set()
+        self._wakeups = socket.socketpair()
         self.main = Stepping()
         self.withdraw_input: Callable[[int], bool] = lambda _job: False
         """Interrupt a job that waits for input; says whether it did."""
@@ -46,6 +49,12 @@ class Interrupts:
         """Handle SIGINT; main thread only."""
         self._lane.after_write = self._deliver_late
         signal.signal(signal.SIGINT, self.on_signal)
+        # A signal between the last bytecode and the wait for events would not end that wait.
+        reading, writing = self._wakeups
+        for end in self._wakeups:
+            end.setblocking(False)
+        self._loop.add_reader(reading, _drain, reading)
+        signal.set_wakeup_fd(writing.fileno(), warn_on_full_buffer=False)
 
     def start(self, context: JobContext, stepping: Stepping | None = None) -> RunningJob:
         """Take in a job that starts in this thread."""
@@ -53,6 +62,9 @@ class Interrupts:
         self._jobs[context.job] = running
         if stepping is self.main and _is_queue_cell(context):
             self._queue_job = running
+            if signal.getsignal(signal.SIGINT) != self.on_signal:
+                # What a cell has done to SIGINT ends with it: the next one can be interrupted.
+                signal.signal(signal.SIGINT, self.on_signal)
         return running
 
     def is_queue_job(self, running: RunningJob) -> bool:
@@ -134,6 +146,11 @@ class Interrupts:
         self._lane.while_nobody_writes(lambda: raised.append(stuck.interrupt_thread()))
         if stuck is not running or not raised[0]:
             running.interrupt_wait()
+
+
+def _drain(wakeups: socket.socket) -> None:
+    with suppress(BlockingIOError):
+        wakeups.recv(4096)
 
 
 def _is_queue_cell(context: JobContext) -> bool:

@@ -81,7 +81,8 @@ class RunningJob:
 
     def enter(self) -> None:
         """Note that the job's code runs from here."""
-        self._outer = self._stepping.job
+        if self._stepping.job is not self:  # A late interrupt may have cut a `leave` short.
+            self._outer = self._stepping.job
         with self._lock:
             self._is_stepping = True
         self._stepping.job = self

@@ -93,7 +93,7 @@ class Profile:
             shell.user_ns_hidden.update(shell.user_ns)
 
     def _has_work(self) -> bool:
-        if any(section in self.config for section in (*_APP_SECTIONS, "StoreMagics")):
+        if any(self.config.get(section) for section in (*_APP_SECTIONS, "StoreMagics")):
             return True
         if os.environ.get("PYTHONSTARTUP"):
             return True
