@@ -64,6 +64,9 @@ class Host(Protocol):
     def start(self, future: Future[Any], context: contextvars.Context, function: Begin) -> None:
         """Call and await in a task of its own."""
 
+    def sweep(self) -> None:
+        """Settle the calls whose tasks have ended without doing so."""
+
     def later(self, delay_s: float, function: Callable[[], None], future: Future[Any]) -> None:
         """Call ``function`` after a while, unless the future is cancelled first."""
 

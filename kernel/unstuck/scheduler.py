@@ -146,7 +146,9 @@ class Scheduler:
             self.ended = True
 
     def wake_again(self) -> None:
-        """Wake the loop after an interrupt went through it, which may have lost a wake-up."""
+        """Go on after an interrupt went through the event loop and may have lost something."""
+        if self.host is not None:
+            self.host.sweep()
         self._wake()
 
     def drain(self) -> None:

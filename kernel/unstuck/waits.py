@@ -57,14 +57,14 @@ def wait_in_thread(future: Future[Any], timeout_s: float | None, *, shield: bool
         TimeoutError: the time was up first.
         DeadlockError: the future belongs to this thread or the main one, or waits for this one.
     """
+    if future.done():
+        return
     here = threading.current_thread()
     if future.thread in (here, threading.main_thread()):
         raise DeadlockError(
             f"{future!r} cannot be waited for by blocking {here.name!r}: it belongs to the thread"
             f" {future.thread.name!r}. Use `await future` there."
         )
-    if future.done():
-        return
     waiter = ThreadWaiter()
     try:
         with blocking(here, future):

@@ -306,15 +306,19 @@ def test_calls_run_in_a_loop_inside_of_a_call() -> None:
 
     def nest() -> int:
         loop: Any = asyncio.get_running_loop()
+
+        def run_until(fact: Callable[[], bool]) -> None:
+            until_s = time.monotonic() + DEADLINE_S
+            while not fact():
+                assert time.monotonic() < until_s
+                loop.call_later(0.01, int)
+                loop._run_once()
+
         inner = caller.call_soon(int, 4)
+        run_until(inner.done)
         helper = threading.Thread(target=lambda: outside.append(caller.call_soon(int, 5)))
         helper.start()
-        until_s = time.monotonic() + DEADLINE_S
-        asyncio.events._set_running_loop(None)
-        while not (inner.done() and outside and outside[0].done()):
-            assert time.monotonic() < until_s
-            asyncio.events._set_running_loop(loop)
-            loop._run_once()
+        run_until(lambda: bool(outside) and outside[0].done())
         helper.join(DEADLINE_S)
         return inner.result() + outside[0].result()
 

@@ -11,6 +11,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
+import anyio
 import pytest
 
 from kernel.callers import (
@@ -367,8 +368,6 @@ def test_an_error_of_the_body_comes_out_as_it_is(backend: Backend) -> None:
 
 @both
 def test_a_cancellation_from_outside_goes_through_the_body(backend: Backend) -> None:
-    import anyio
-
     async def main() -> str:
         with anyio.move_on_after(0.02) as scope:
             async with Caller(create=True) as caller:
@@ -455,6 +454,34 @@ def test_cancelling_all_tasks_of_a_loop_loses_no_future() -> None:
     assert caller.call_soon(where).wait_sync(timeout=DEADLINE_S) == caller.thread.name
 
 
+def test_a_caller_whose_thread_is_gone_can_be_forgotten() -> None:
+    """As after a fork, which takes the forking thread along and no other."""
+    made: list[Caller] = []
+    futures: list[Future[None]] = []
+
+    async def leave_it() -> None:
+        caller = await Caller(create=True).__aenter__()
+        made.append(caller)
+        futures.append(caller.call_later(DEADLINE_S, lambda: None))
+
+    def body() -> None:
+        loop = asyncio.new_event_loop()
+        loop.run_until_complete(leave_it())
+        loops.append(loop)
+
+    loops: list[asyncio.AbstractEventLoop] = []
+    thread = threading.Thread(target=body)
+    thread.start()
+    thread.join(DEADLINE_S)
+    alive = Caller.start_new(backend="asyncio")
+    assert not made[0].running
+    futures.append(made[0].call_soon(lambda: None))
+    Caller.forget_dead_threads()
+    assert all(future.done() and future.cancelled() for future in futures)
+    assert Caller.all_callers(running_only=False) == [alive]
+    loops[0].close()
+
+
 # Interrupts
 
 
@@ -472,15 +499,16 @@ def spin(begun: threading.Event) -> None:
 
 
 async def spin_later(begun: threading.Event) -> None:
-    await asyncio.sleep(0)
+    await anyio.sleep(0)
     spin(begun)
 
 
 @pytest.mark.parametrize("function", [spin, spin_later])
+@both
 def test_an_interrupt_ends_the_call_that_runs_and_no_caller(
-    function: Callable[[threading.Event], object],
+    backend: Backend, function: Callable[[threading.Event], object]
 ) -> None:
-    caller = Caller.start_new(backend="asyncio")
+    caller = Caller.start_new(backend=backend)
     begun = threading.Event()
     future = caller.call_soon(function, begun)
     assert begun.wait(DEADLINE_S)
