@@ -1,6 +1,6 @@
 """Start a kernel: ``python -P -m unstuck_broker -f CONNECTION_FILE [--set NAME=VALUE ...]``.
 
-The worker is started before anything heavy is imported, so that both processes load side by side.
+The worker is started as soon as what both need is imported: then they load side by side.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import gc
 import os
 import sys
 
-from unstuck_broker.process import become_subreaper, kill_all
+from unstuck_broker.process import become_subreaper, kill_all, spawn_worker
 from unstuck_broker.template import Template
 
 TYPE_CHECKING = False
@@ -29,7 +29,7 @@ def main(arguments: list[str]) -> int:
         return 2
     gc.disable()  # Until all is imported: a collection finds nothing there.
     template = Template()
-    worker = template.spawn_first()
+    worker = first_worker()
     become_subreaper()
     from unstuck.errors import ConfigError  # noqa: PLC0415 - after the worker was started
 
@@ -42,16 +42,25 @@ def main(arguments: list[str]) -> int:
         return 2
 
 
+def first_worker() -> WorkerProcess:
+    """Start the first worker, in the way that costs least here.
+
+    Raises:
+        OSError: no process or descriptor is to be had.
+    """
+    if sys.platform != "linux":
+        return spawn_worker()
+    from unstuck_broker.twin import fork_worker  # noqa: PLC0415 - Linux only
+
+    return fork_worker()
+
+
 def _run(arguments: list[str], worker: WorkerProcess, template: Template) -> int:
     from unstuck_broker.options import parse  # noqa: PLC0415 - after the worker was started
 
     options = parse(arguments, os.environ)
-    # asyncio does without ssl where there is none. It would cost the broker 13 ms and 1.3 MB, and
-    # the broker speaks no TLS.
-    sys.modules["ssl"] = None  # type: ignore[assignment]
     from unstuck_broker.start import run  # noqa: PLC0415
 
-    del sys.modules["ssl"]
     return run(options, worker, template)
 
 

@@ -335,8 +335,10 @@ class Core:
         self.out.status(replies.IDLE, job.request.header_json)
         self.interrupts.job_ended(job)
         self.waiting.over(job)
-        if not self.running and self.life.state is S.BUSY:
-            self.life.advance(E.LAST_JOB_FINISHED)
+        if not self.running:
+            self.hangs.forget()
+            if self.life.state is S.BUSY:
+                self.life.advance(E.LAST_JOB_FINISHED)
 
     # --- the worker's facts -----------------------------------------------------------------------
 

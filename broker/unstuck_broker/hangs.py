@@ -33,6 +33,11 @@ class Hangs:
         """Tell for how long the worker has not answered; None where it does, or nothing runs."""
         return None if self._since_s is None else now - self._since_s
 
+    def forget(self) -> None:
+        """Begin anew: nothing runs any more, or the worker is dead."""
+        self._since_s = None
+        self._where = ""
+
     def progress(self, event: WorkerProgress, now: float) -> None:
         """Take what the watch saw; order the stack once the hang is long enough to be told."""
         after_s = self._core.config.hang_report_s

@@ -100,6 +100,15 @@ class Ends:
         stdout, stderr, stack = (pipe[1] for pipe in self._pipes)
         return [stdout, stderr, *(lane[1].fileno() for lane in self._lanes), self._sync_fd, stack]
 
+    def placed(self, template_fd: int | None = None) -> tuple[list[int], list[int]]:
+        """Give copies of the worker's ends, and the descriptors that they shall have in the worker.
+
+        The copies lie above all targets: no ``dup2`` closes the source of a later one.
+        """
+        given = self.worker_fds() + ([] if template_fd is None else [template_fd])
+        sources = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _HIGH_FD) for fd in given]
+        return sources, [1, 2, *range(_FIRST_FD, _FIRST_FD + len(sources) - 2)]
+
     def close(self) -> None:
         """Close all ends: there will be no worker."""
         for pipe in self._pipes:
@@ -123,6 +132,12 @@ class Ends:
         return WorkerProcess(pid, lanes, [pipe[0] for pipe in self._pipes], self._sync_fd)
 
 
+def worker_arguments(targets: list[int], broker: int) -> list[str]:
+    """Give the command line of ``unstuck_worker`` for descriptors in the order of `Ends`."""
+    main, thread, output, sync, *rest = map(str, targets[2:])
+    return [main, thread, output, sync, str(broker), *rest]
+
+
 def spawn_worker(template_fd: int | None = None) -> WorkerProcess:
     """Start a worker in a session of its own; it waits for its ``Start`` message.
 
@@ -133,17 +148,12 @@ def spawn_worker(template_fd: int | None = None) -> WorkerProcess:
         OSError: no process or descriptor is to be had.
     """
     ends = Ends()
-    given = ends.worker_fds() + ([] if template_fd is None else [template_fd])
-    # Above all targets, so that no dup2 in the child closes the source of a later one.
-    sources = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _HIGH_FD) for fd in given]
-    targets = [1, 2, *range(_FIRST_FD, _FIRST_FD + len(sources) - 2)]
+    sources, targets = ends.placed(template_fd)
     actions: list[tuple[int, int, str, int, int] | tuple[int, int, int]] = [
         (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
         *((os.POSIX_SPAWN_DUP2, fd, target) for fd, target in zip(sources, targets, strict=True)),
     ]
-    main, thread, output, sync, *rest = map(str, targets[2:])
-    argv = [sys.executable, "-P", "-m", "unstuck_worker", main, thread, output, sync]
-    argv += [str(os.getpid()), *rest]
+    argv = [sys.executable, "-P", "-m", "unstuck_worker", *worker_arguments(targets, os.getpid())]
     try:
         pid = os.posix_spawn(sys.executable, argv, os.environ, file_actions=actions, setsid=True)
     finally:

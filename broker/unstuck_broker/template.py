@@ -1,7 +1,8 @@
-"""The template: a copy of the first worker from before it ran user code, which forks new workers.
+"""The template: a copy of a worker from before it ran user code, which forks new workers.
 
-It is a process with one thread that has imported the interpreter. Where there is none (it died, the
-platform is not Linux), a new worker is started from scratch.
+It is a process with one thread that has imported the interpreter. It costs 9 MB, so a kernel gets
+one with its first restart: whoever restarts once will do it again. Where there is none (not yet, it
+died, the platform is not Linux), a new worker is started from scratch.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import os
 import signal
 import socket
 import struct
+import sys
 
 from unstuck_broker.process import Ends, kill_all, spawn_worker
 
@@ -28,17 +30,10 @@ class Template:
     """
 
     def __init__(self) -> None:
-        """Prepare for a template that the first worker leaves behind."""
-        self._ours, self._theirs = socket.socketpair()
-        self._ours.setblocking(False)
+        """Prepare for a template; there is none."""
+        self._ours: socket.socket | None = None
         self.pid: int | None = None
         """Known once it has said that it is there."""
-
-    def spawn_first(self) -> WorkerProcess:
-        """Start the worker that leaves the template behind."""
-        process = spawn_worker(self._theirs.fileno())
-        self._theirs.close()
-        return process
 
     def children(self) -> frozenset[int]:
         """Name the processes of ours that are no worker's."""
@@ -60,7 +55,16 @@ class Template:
                     return await self._fork()
             except (TimeoutError, OSError):
                 self.end()
-        return spawn_worker()
+        if sys.platform != "linux":
+            return spawn_worker()
+        if self._ours is not None:
+            self._ours.close()
+        self._ours, theirs = socket.socketpair()
+        self._ours.setblocking(False)
+        try:
+            return spawn_worker(theirs.fileno())
+        finally:
+            theirs.close()
 
     def end(self) -> None:
         """Kill the template; it has run no user code and has nothing to tidy up."""
@@ -71,7 +75,7 @@ class Template:
 
     def _listen(self) -> None:
         """Take the first word of the template, its pid."""
-        if self.pid is None:
+        if self.pid is None and self._ours is not None:
             try:
                 word = self._ours.recv(_PID.size)
             except OSError:
@@ -82,6 +86,7 @@ class Template:
     async def _fork(self) -> WorkerProcess:
         import asyncio  # noqa: PLC0415 - as above
 
+        assert self._ours is not None
         ends = Ends()
         try:
             socket.send_fds(self._ours, [b"fork"], ends.worker_fds())
