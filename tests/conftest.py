@@ -135,24 +135,27 @@ def fresh_kernel(start_kernel: StartKernel) -> Kernel:
 class Shared:
     """The kernel of a module's tests; one that a test has left busy or dead is replaced."""
 
-    def __init__(self, start: StartKernel) -> None:
-        """Start it when it is first wanted."""
+    def __init__(self, start: StartKernel, settings: Sequence[str] = ()) -> None:
+        """Start it, with these settings, when it is first wanted."""
         self._start = start
+        self._settings = settings
         self._kernel: Kernel | None = None
 
     def take(self) -> Kernel:
         """Give a kernel that waits for requests."""
         if self._kernel is None or not self._kernel.is_idle:
-            self._kernel = self._start()
+            self._kernel = self._start(settings=self._settings)
         self._kernel.forget()
         return self._kernel
 
 
 @pytest.fixture(scope="module")
-def shared(kernel_name: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
-    """Run one kernel for a module's tests."""
+def shared(
+    kernel_name: str, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[Shared]:
+    """Run one kernel for a module's tests, with the ``SETTINGS`` that the module may name."""
     starter = _starter(kernel_name, tmp_path_factory.mktemp("kernel"))
-    yield Shared(next(starter))
+    yield Shared(next(starter), getattr(request.module, "SETTINGS", ()))
     next(starter, None)
 
 
