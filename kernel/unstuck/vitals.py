@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -79,27 +80,20 @@ def look(kernel: RunningKernel, *, deadline_s: float, sample_s: float = CPU_SAMP
         except NoAnswer:
             return Vitals(state=SILENT, pid=kernel.pid)
         state: Mapping[str, Any] = {}
-        try:
+        usage: Mapping[str, Any] = {}
+        with suppress(NoAnswer):
             if implementation == OURS:
                 state = control.ask("state_request", deadline_s=_left_s(end_s))
-            usage = _usage(control, usage_id, end_s, sample_s)
-        except NoAnswer:
-            usage = {}
+            usage = control.answer(usage_id, "usage_request", deadline_s=_left_s(end_s))
+            if sample_s and usage.get("kernel_cpu") is not None:
+                time.sleep(min(sample_s, _left_s(end_s)))
+                usage = control.ask("usage_request", deadline_s=_left_s(end_s))
     said = kernel.session.state if kernel.session else ALIVE
     return _read(implementation, state, usage, kernel.pid, said)
 
 
 def _left_s(end_s: float) -> float:
     return max(0.0, end_s - time.monotonic())
-
-
-def _usage(control: Control, msg_id: str, end_s: float, sample_s: float) -> dict[str, Any]:
-    """Take the answer to a first question about the usage, and ask once more for the CPU."""
-    usage = control.answer(msg_id, "usage_request", deadline_s=_left_s(end_s))
-    if sample_s and usage.get("status", "ok") == "ok":
-        time.sleep(min(sample_s, _left_s(end_s)))
-        usage = control.ask("usage_request", deadline_s=_left_s(end_s))
-    return usage
 
 
 def _read(

@@ -7,13 +7,15 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
 from unstuck.command import examples, say
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from rich.console import Console
     from rich.table import Table
 
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
 
 _MAX_LOOKS = 16
 _REFRESH_S = 1.0
+_PIPE_COLUMNS = 500
+"""Nothing is cut where a program reads the table."""
+_COLUMNS = ("Kernel", "Notebook", "State", "Cell", "For", "CPU", "Memory", "PID")
 _COLOURS = {
     "idle": "green",
     "busy": "yellow",
@@ -35,8 +40,12 @@ _COLOURS = {
 
 
 @click.command(
-    "ps", epilog=examples("unstuck ps", "unstuck ps --once", "unstuck ps --json | jq '.[].state'")
+    "ps",
+    epilog=examples(
+        "unstuck ps", "unstuck ps analysis.ipynb --once", "unstuck ps --json | jq '.[].state'"
+    ),
 )
+@click.argument("names", metavar="[KERNEL]...", nargs=-1)
 @click.option("--once", is_flag=True, help="Print the table once; done where there is no terminal.")
 @click.option("--json", "as_json", is_flag=True, help="Print all that is known, once, as JSON.")
 @click.option("--all", "stale", is_flag=True, help="Stale connection files too.")
@@ -44,31 +53,44 @@ _COLOURS = {
     "--deadline",
     "deadline_s",
     type=click.FloatRange(min=0, min_open=True),
-    default=1.0,
+    default=2.0,
     show_default=True,
     metavar="SECONDS",
     help="How long each kernel may take to answer.",
 )
-def ps_command(*, once: bool, as_json: bool, stale: bool, deadline_s: float) -> None:
-    """Show the kernels of this user: state, running cell and for how long, CPU, memory, process.
+def ps_command(
+    *, names: tuple[str, ...], once: bool, as_json: bool, stale: bool, deadline_s: float
+) -> None:
+    """Show the kernels of this user, or those that are named, and what they do.
 
+    A KERNEL is a kernel's id or its beginning, a notebook's name or path, or a connection file.
     "hung" is a worker that does not answer because C code holds the GIL; "no answer" a kernel
     that says nothing at all.
     """
+
+    def rows() -> list[Row]:
+        return _look(_chosen(names, stale=stale), deadline_s)
+
     if as_json:
-        say([json.dumps([_record(*row) for row in _rows(stale, deadline_s)], indent=1)])
+        say([json.dumps([_record(*row) for row in rows()], indent=1)])
     elif once or not sys.stdout.isatty():
-        _print_once(stale=stale, deadline_s=deadline_s)
+        _print_once(rows())
     else:
-        _follow(stale=stale, deadline_s=deadline_s)
+        _follow(rows)
 
 
-def _rows(stale: bool, deadline_s: float) -> list[Row]:
+def _chosen(names: tuple[str, ...], *, stale: bool) -> list[RunningKernel]:
+    from unstuck.running import choose, find_kernels
+
+    if names:
+        return [choose(name) for name in names]
+    return [kernel for kernel in find_kernels() if stale or kernel.listening or kernel.pid]
+
+
+def _look(kernels: list[RunningKernel], deadline_s: float) -> list[Row]:
     """Look at all kernels at once."""
-    from unstuck.running import find_kernels
     from unstuck.vitals import look
 
-    kernels = [kernel for kernel in find_kernels() if stale or kernel.listening or kernel.pid]
     with ThreadPoolExecutor(_MAX_LOOKS) as pool:
         looks = pool.map(partial(look, deadline_s=deadline_s), kernels)
         return list(zip(kernels, looks, strict=True))
@@ -85,17 +107,17 @@ def _record(kernel: RunningKernel, vitals: Vitals) -> dict[str, Any]:
     }
 
 
-def _print_once(*, stale: bool, deadline_s: float) -> None:
+def _print_once(rows: list[Row]) -> None:
     from rich.console import Console
 
-    rows = _rows(stale, deadline_s)
     if rows:
-        Console(markup=False, highlight=False).print(_table(rows))
+        width = None if sys.stdout.isatty() else _PIPE_COLUMNS
+        Console(width=width, markup=False, highlight=False).print(_table(rows))
     else:
         say(["No kernel runs."])
 
 
-def _follow(*, stale: bool, deadline_s: float) -> None:
+def _follow(rows: Callable[[], list[Row]]) -> None:
     """Renew the table until Ctrl-C."""
     from rich.console import Console
     from rich.live import Live
@@ -104,7 +126,7 @@ def _follow(*, stale: bool, deadline_s: float) -> None:
     try:
         with Live(console=console, auto_refresh=False) as live:
             while True:
-                live.update(_table(_rows(stale, deadline_s)), refresh=True)
+                live.update(_table(rows()), refresh=True)
                 time.sleep(_REFRESH_S)
     except KeyboardInterrupt:
         return
@@ -115,23 +137,39 @@ def _table(rows: list[Row]) -> Table:
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False)
-    for name in ("Kernel", "Notebook", "State", "Cell"):
-        table.add_column(name, no_wrap=True, overflow="ellipsis")
-    for name in ("For", "CPU", "Memory", "PID"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for kernel, vitals in rows:
-        cell, seconds = _cell(vitals)
-        table.add_row(
-            Text(kernel.short_id),
-            Text(kernel.notebook.name if kernel.notebook else kernel.connection_file.name),
-            Text(vitals.state, style=_COLOURS.get(vitals.state, "")),
-            Text(cell),
-            seconds,
-            "" if vitals.cpu_percent is None else f"{vitals.cpu_percent:.0f} %",
-            "" if vitals.memory_bytes is None else f"{vitals.memory_bytes / 1e6:,.0f} MB",
-            "" if vitals.pid is None else str(vitals.pid),
-        )
+    texts = [_texts(*row) for row in rows]
+    for at, name in enumerate(_COLUMNS):
+        width = max(len(name), *(len(line[at]) for line in texts))
+        # Where the terminal is narrow, only these two are cut.
+        least = min(width, 12) if name in ("Notebook", "Cell") else width
+        right = at > _COLUMNS.index("Cell")
+        justify: Literal["right", "left"] = "right" if right else "left"
+        table.add_column(name, min_width=least, no_wrap=True, justify=justify)
+    for line in texts:
+        state = _COLUMNS.index("State")
+        style = _COLOURS.get(line[state], "")
+        table.add_row(*(Text(t, style=style if at == state else "") for at, t in enumerate(line)))
     return table
+
+
+def _texts(kernel: RunningKernel, vitals: Vitals) -> list[str]:
+    """Write a row, in the order of `_COLUMNS`."""
+    cell, seconds = _cell(vitals)
+    name = kernel.notebook.name if kernel.notebook else kernel.connection_file.name
+    return [
+        kernel.short_id,
+        _printable(name),
+        vitals.state,
+        _printable(cell),
+        seconds,
+        "" if vitals.cpu_percent is None else f"{vitals.cpu_percent:.0f} %",
+        "" if vitals.memory_bytes is None else f"{vitals.memory_bytes / 1e6:,.0f} MB",
+        "" if vitals.pid is None else str(vitals.pid),
+    ]
+
+
+def _printable(text: str) -> str:
+    return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
 def _cell(vitals: Vitals) -> tuple[str, str]:
@@ -151,8 +189,7 @@ def _cell(vitals: Vitals) -> tuple[str, str]:
 
 def _name(one: Running) -> str:
     count = "[*] " if one.execution_count is None else f"[{one.execution_count}] "
-    text = one.msg_type if one.code is None else count + one.code
-    return "".join(letter if letter.isprintable() else " " for letter in text)
+    return one.msg_type if one.code is None else count + one.code
 
 
 def _duration(seconds: float | None) -> str:
