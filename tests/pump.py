@@ -53,6 +53,7 @@ from unstuck_broker.events import (
     WorkerExited,
 )
 from unstuck_broker.wire import Header, Request
+from words import tell
 
 if TYPE_CHECKING:
     from unstuck_broker.reason import Reason
@@ -174,6 +175,14 @@ class Pump:
         """Let a client send a request on control."""
         request = make_request(msg_type, msg_id, channel=SocketID.control, content=content)
         return self.send(request)
+
+    def interrupt(self, msg_id: str | None = None, *, number: int = 1) -> list[str]:
+        """Let a client interrupt; give in words what was done beside the answer."""
+        content = {} if msg_id is None else {"msg_id": msg_id}
+        actions = tell(self.control("interrupt_request", f"i{number}", **content))
+        answer = [f"i{number} busy", f"i{number} interrupt_reply ok", f"i{number} idle"]
+        assert [line for line in actions if line in answer] == answer
+        return [line for line in actions if line not in answer]
 
     # --- the worker -----------------------------------------------------------------------------
 

@@ -92,6 +92,11 @@ def _tell_order(message: ToWorker) -> str:
             return type(message).__name__
 
 
+def shown(lines: Sequence[str]) -> list[str]:
+    """Leave out the log."""
+    return [line for line in lines if not line.startswith("log ")]
+
+
 def evalues(actions: Sequence[Action]) -> list[str]:
     """Give the explanations in error replies."""
     contents = [json.loads(a.content) for a in actions if isinstance(a, ReplyToClient)]

@@ -12,11 +12,10 @@ from unstuck.protocol import (
     Outcome,
     Pong,
     Run,
-    SetConcurrencyMode,
     SetSettings,
     Start,
 )
-from unstuck.typing import KernelConcurrencyMode, MsgType, RunMode, SocketID
+from unstuck.typing import MsgType, RunMode, SocketID
 from unstuck_broker import replies
 from unstuck_broker.actions import (
     Lane,
@@ -25,10 +24,8 @@ from unstuck_broker.actions import (
     SendToWorker,
 )
 from unstuck_broker.events import Received, Subscribed
+from unstuck_broker.lifecycle import S
 from words import evalues, tell
-
-BLOCKING = SetConcurrencyMode(KernelConcurrencyMode.blocking)
-
 
 # --- an execute_request, from its arrival to its idle ---------------------------------------------
 
@@ -80,6 +77,19 @@ def test_task_and_thread_cells_run_beside_the_queue(pump: Pump) -> None:
     assert tell(pump.execute("m2", "##task")) == ["m2 busy", "main lane: run m2"]
     assert tell(pump.execute("m3", "##thread")) == ["m3 busy", "thread lane: run m3"]
     assert tell(pump.finish("m3")) == ["m3 execute_reply ok", "m3 idle"]
+
+
+def test_the_worker_is_busy_until_its_last_job_has_ended(pump: Pump) -> None:
+    states = [pump.core.life.state]
+    pump.execute("m1")
+    states.append(pump.core.life.state)
+    pump.execute("m2", "##task")
+    states.append(pump.core.life.state)
+    pump.finish("m1")
+    states.append(pump.core.life.state)
+    pump.finish("m2")
+    states.append(pump.core.life.state)
+    assert states == [S.READY, S.BUSY, S.BUSY, S.BUSY, S.READY]
 
 
 def test_requests_that_came_before_the_worker_was_ready_start_in_their_order() -> None:

@@ -98,6 +98,20 @@ def test_an_error_of_a_blocking_cell_aborts_the_cells_behind_it(pump: Pump) -> N
     ]
 
 
+def test_an_interrupt_of_a_blocking_cell_aborts_only_what_came_before_it(pump: Pump) -> None:
+    pump.execute("m1", "##blocking")
+    pump.execute("m2")
+    pump.control("interrupt_request", "i1")
+    pump.execute("m3")
+    assert tell(pump.fail("m1"))[2:] == [
+        "m2 busy",
+        "m2 execute_reply aborted",
+        "m2 idle",
+        "m3 busy",
+        "main lane: run m3",
+    ]
+
+
 def test_thousands_of_requests_behind_a_blocking_cell_need_no_deep_stack(pump: Pump) -> None:
     pump.execute("m1", "##blocking")
     for number in range(2, 3000):

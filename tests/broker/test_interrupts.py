@@ -12,8 +12,8 @@ from unstuck.protocol import Caught
 from unstuck_broker.events import LimitExceeded, Signalled, StackTaken
 from unstuck_broker.ladder import TRACEBACK_S
 from unstuck_broker.lifecycle import S
-from unstuck_broker.reason import INTERRUPT, TIMEOUT, Why, over_limit
-from words import evalues, tell
+from unstuck_broker.reason import INTERRUPT, Why, over_limit
+from words import tell
 
 MEMORY = over_limit(Why.MEMORY, 2_000_000_000, 1_000_000_000)
 ANSWERED = ["i1 busy", "i1 interrupt_reply ok", "i1 idle"]
@@ -23,15 +23,6 @@ def ready(policy: InterruptPolicy = "auto", timeout_s: float = 0.0) -> Pump:
     pump = Pump(Config(interrupt_policy=policy, cell_timeout_s=timeout_s))
     pump.ready()
     return pump
-
-
-def interrupt(pump: Pump, msg_id: str | None = None, *, number: int = 1) -> list[str]:
-    """Interrupt; give what was done beside the answer."""
-    content = {} if msg_id is None else {"msg_id": msg_id}
-    actions = tell(pump.control("interrupt_request", f"i{number}", **content))
-    answer = [f"i{number} busy", f"i{number} interrupt_reply ok", f"i{number} idle"]
-    assert [line for line in actions if line in answer] == answer
-    return [line for line in actions if line not in answer]
 
 
 # --- whom it aims at ------------------------------------------------------------------------------
@@ -60,13 +51,13 @@ def test_without_a_queue_cell_it_reaches_all_task_and_thread_cells_by_name(pump:
     pump.execute("m1", "##task")
     pump.execute("m2", "##thread")
     pump.send(make_request("complete_request", "m3"))
-    assert interrupt(pump) == ["thread lane: interrupt 1, 2"]
+    assert pump.interrupt() == ["thread lane: interrupt 1, 2"]
 
 
 def test_without_any_cell_it_reaches_what_occupies_the_main_thread(pump: Pump) -> None:
     pump.send(make_request("comm_msg", "m1"))
     pump.send(make_request("complete_request", "m2"))
-    assert interrupt(pump) == ["SIGINT"]
+    assert pump.interrupt() == ["SIGINT"]
 
 
 @pytest.mark.parametrize(
@@ -87,14 +78,14 @@ def test_a_message_id_aims_at_that_request_alone(pump: Pump, msg_id: str, done: 
     pump.execute("m3", "##thread")
     pump.send(make_request("comm_msg", "m4"))
     pump.send(make_request("complete_request", "m5"))
-    assert interrupt(pump, msg_id) == done
+    assert pump.interrupt(msg_id) == done
 
 
 def test_of_two_cells_in_the_main_thread_one_is_interrupted_by_name(pump: Pump) -> None:
     pump.execute("m1")
     pump.execute("m2", "##blocking")
-    assert interrupt(pump, "m1") == ["thread lane: interrupt 1"]
-    assert interrupt(pump, number=2) == ["SIGINT"]
+    assert pump.interrupt("m1") == ["thread lane: interrupt 1"]
+    assert pump.interrupt(number=2) == ["SIGINT"]
 
 
 # --- climbing -------------------------------------------------------------------------------------
@@ -102,7 +93,7 @@ def test_of_two_cells_in_the_main_thread_one_is_interrupted_by_name(pump: Pump) 
 
 def test_it_climbs_to_the_stack_and_there_asks_the_user(pump: Pump) -> None:
     pump.execute("m1")
-    interrupt(pump)
+    pump.interrupt()
     assert tell(pump.pass_time(0.5)) == ["thread lane: interrupt 1 hard", "SIGINT to the tree"]
     assert tell(pump.pass_time(1.5)) == ["take stack 0"]
     pump.settle()
@@ -110,24 +101,24 @@ def test_it_climbs_to_the_stack_and_there_asks_the_user(pump: Pump) -> None:
     assert "still running 2 s after the interrupt; interrupt again to kill it" in shown
     assert "File x, line 3" in shown
     assert pump.core.deadline_s() is None
-    assert interrupt(pump, number=2) == ["kill: the cell did not react to its interrupt"]
+    assert pump.interrupt(number=2) == ["kill: the cell did not react to its interrupt"]
     assert pump.core.life.state is S.KILLED
 
 
 def test_a_second_interrupt_before_the_message_only_signals_again(pump: Pump) -> None:
     pump.execute("m1")
-    interrupt(pump)
-    assert interrupt(pump, number=2) == ["SIGINT"]
+    pump.interrupt()
+    assert pump.interrupt(number=2) == ["SIGINT"]
     pump.pass_time(2.0)
-    assert interrupt(pump, number=3) == ["SIGINT"]
+    assert pump.interrupt(number=3) == ["SIGINT"]
     pump.settle()
-    assert interrupt(pump, number=4) == ["kill: the cell did not react to its interrupt"]
+    assert pump.interrupt(number=4) == ["kill: the cell did not react to its interrupt"]
 
 
 def test_policy_always_kills_at_the_grace() -> None:
     pump = ready("always")
     pump.execute("m1")
-    interrupt(pump)
+    pump.interrupt()
     assert tell(pump.pass_time(2.0)) == [
         "thread lane: interrupt 1 hard",
         "SIGINT to the tree",
@@ -138,32 +129,32 @@ def test_policy_always_kills_at_the_grace() -> None:
 def test_policy_never_says_so_and_only_signals() -> None:
     pump = ready("never")
     pump.execute("m1")
-    interrupt(pump)
+    pump.interrupt()
     pump.pass_time(2.0)
     pump.settle()
     assert "interrupt_policy is never" in tell(pump.pass_time(1.0))[0]
-    assert interrupt(pump, number=2) == ["SIGINT"]
+    assert pump.interrupt(number=2) == ["SIGINT"]
     assert pump.core.life.state is S.INTERRUPTING
 
 
 def test_a_cell_that_ends_takes_its_ladder_with_it(pump: Pump) -> None:
     pump.execute("m1")
     pump.execute("m2")
-    interrupt(pump)
+    pump.interrupt()
     pump.fail("m1", stop_on_error=False)
     assert pump.core.life.state is S.BUSY
     assert pump.core.deadline_s() is None
-    assert interrupt(pump, number=2) == ["SIGINT"]
+    assert pump.interrupt(number=2) == ["SIGINT"]
     assert pump.core.deadline_s() == pump.now + 0.5
 
 
 def test_the_stack_of_an_ended_cell_is_not_shown_under_the_next(pump: Pump) -> None:
     pump.execute("m1")
-    interrupt(pump)
+    pump.interrupt()
     pump.pass_time(2.0)
     pump.finish("m1")
     pump.execute("m2")
-    interrupt(pump, number=2)
+    pump.interrupt(number=2)
     pump.settle()
     assert pump.pass_time(0.4) == []
 
@@ -171,9 +162,9 @@ def test_the_stack_of_an_ended_cell_is_not_shown_under_the_next(pump: Pump) -> N
 def test_the_interrupts_of_two_cells_climb_side_by_side(pump: Pump) -> None:
     pump.execute("m1", "##thread")
     pump.execute("m2", "##task")
-    interrupt(pump, "m1")
+    pump.interrupt("m1")
     pump.pass_time(0.2)
-    interrupt(pump, "m2", number=2)
+    pump.interrupt("m2", number=2)
     assert tell(pump.pass_time(0.5)) == [
         "thread lane: interrupt 1 hard",
         "thread lane: interrupt 2 hard",
@@ -186,10 +177,10 @@ def test_the_interrupts_of_two_cells_climb_side_by_side(pump: Pump) -> None:
 
 def test_a_cell_that_starts_later_joins_with_a_ladder_of_its_own(pump: Pump) -> None:
     pump.execute("m1", "##task")
-    interrupt(pump)
+    pump.interrupt()
     pump.pass_time(0.4)
     pump.execute("m2", "##task")
-    assert interrupt(pump, number=2) == ["thread lane: interrupt 1, 3"]
+    assert pump.interrupt(number=2) == ["thread lane: interrupt 1, 3"]
     assert tell(pump.pass_time(0.2)) == ["thread lane: interrupt 1 hard"]
     assert tell(pump.pass_time(0.4)) == ["thread lane: interrupt 3 hard"]
 
@@ -198,7 +189,7 @@ def test_with_no_grace_at_all_every_rung_is_taken_at_once() -> None:
     pump = Pump(Config(interrupt_policy="always", interrupt_hard_s=0, interrupt_grace_s=0))
     pump.ready()
     pump.execute("m1")
-    assert interrupt(pump) == [
+    assert pump.interrupt() == [
         "SIGINT",
         "thread lane: interrupt 1 hard",
         "SIGINT to the tree",
@@ -212,7 +203,7 @@ def test_with_no_grace_at_all_every_rung_is_taken_at_once() -> None:
 def test_a_cell_that_makes_its_traceback_is_not_disturbed() -> None:
     pump = ready("always")
     pump.execute("m1")
-    interrupt(pump)
+    pump.interrupt()
     assert tell(pump.say(Caught(1))) == []
     assert pump.pass_time(TRACEBACK_S - 0.1) == []
     assert tell(pump.pass_time(0.1)) == ["kill: the cell did not react to its interrupt"]
@@ -221,7 +212,7 @@ def test_a_cell_that_makes_its_traceback_is_not_disturbed() -> None:
 def test_a_cell_that_is_interrupted_again_and_again_and_never_ends_is_killed_all_the_same() -> None:
     pump = ready("always")
     pump.execute("m1")
-    interrupt(pump)
+    pump.interrupt()
     done: list[str] = []
     for _ in range(3):
         pump.say(Caught(1))
@@ -232,98 +223,12 @@ def test_a_cell_that_is_interrupted_again_and_again_and_never_ends_is_killed_all
 def test_only_when_all_cells_were_reached_the_ladder_waits(pump: Pump) -> None:
     pump.execute("m1", "##task")
     pump.execute("m2", "##task")
-    interrupt(pump)
+    pump.interrupt()
     pump.say(Caught(1))
     pump.say(Caught(99))
     assert tell(pump.pass_time(0.5)) == ["thread lane: interrupt 1, 2 hard"]
     pump.say(Caught(2))
     assert pump.pass_time(TRACEBACK_S - 0.1) == []
-
-
-# --- timeouts -------------------------------------------------------------------------------------
-
-
-def test_a_cell_over_its_time_is_interrupted_and_its_reply_is_a_timeout() -> None:
-    pump = ready()
-    pump.execute("m1", metadata={"timeout": 3})
-    pump.execute("m2")
-    assert tell(pump.pass_time(3.0)) == ["SIGINT"]
-    assert pump.publish("m1", "error", b'{"ename": "KeyboardInterrupt"}') == []
-    content = b'{"status":"error","traceback":["File cell, line 3"]}'
-    actions = pump.fail("m1", content=content)
-    assert tell(actions) == [
-        "m1 error TimeoutError",
-        "m1 execute_reply error TimeoutError",
-        "m1 idle",
-        "m2 busy",
-        "m2 execute_reply aborted",
-        "m2 idle",
-    ]
-    evalue = "the cell did not end within its timeout of 3 s"
-    assert evalues(actions) == [evalue]
-    assert pump.ledger.replies["m1"][0]["traceback"] == [
-        "File cell, line 3",
-        f"TimeoutError: {evalue}",
-    ]
-
-
-def test_a_cell_that_swallows_its_timeout_is_answered_with_it_all_the_same(pump: Pump) -> None:
-    pump.execute("m1", metadata={"tags": ["timeout=1"]})
-    pump.execute("m2")
-    pump.pass_time(1.0)
-    assert tell(pump.finish("m1"))[1:] == [
-        "m1 execute_reply error TimeoutError",
-        "m1 idle",
-        "m2 busy",
-        "m2 execute_reply aborted",
-        "m2 idle",
-    ]
-
-
-@pytest.mark.parametrize("policy", ["auto", "never", "always"])
-def test_a_timeout_kills_at_the_grace_whatever_the_policy(policy: InterruptPolicy) -> None:
-    pump = ready(policy, timeout_s=1.0)
-    pump.execute("m1")
-    pump.pass_time(1.0)
-    assert tell(pump.pass_time(2.0))[-1] == "kill: the cell did not end within its timeout"
-    actions = pump.die(9, reason=TIMEOUT)
-    assert "m1 execute_reply error TimeoutError" in tell(actions)
-    assert evalues(actions)[0].startswith("the cell ran longer than 1 s; ")
-
-
-def test_the_time_of_a_cell_begins_when_it_starts() -> None:
-    pump = ready(timeout_s=2.0)
-    pump.execute("m1")
-    pump.execute("m2")
-    pump.pass_time(1.5)
-    pump.finish("m1")
-    assert pump.pass_time(1.5) == []
-    assert tell(pump.pass_time(0.5)) == ["SIGINT"]
-
-
-def test_a_timeout_leaves_the_interrupt_of_another_cell_alone(pump: Pump) -> None:
-    pump.execute("m1", "##thread")
-    pump.execute("m2", metadata={"timeout": 1})
-    interrupt(pump, "m1")
-    pump.pass_time(1.0)
-    pump.finish("m2")
-    assert pump.core.life.state is S.INTERRUPTING
-    assert tell(pump.pass_time(1.0)) == ["take stack 0"]
-
-
-def test_a_timeout_of_an_interrupted_cell_begins_anew_and_kills(pump: Pump) -> None:
-    pump.execute("m1", metadata={"timeout": 1})
-    interrupt(pump)
-    pump.pass_time(0.9)
-    assert tell(pump.pass_time(0.1)) == ["SIGINT"]
-    assert tell(pump.pass_time(2.0))[-1] == "kill: the cell did not end within its timeout"
-
-
-def test_a_timeout_of_a_cell_whose_worker_is_being_killed_changes_nothing(pump: Pump) -> None:
-    pump.execute("m1", metadata={"timeout": 1})
-    pump.feed(LimitExceeded(MEMORY))
-    assert pump.pass_time(5.0) == []
-    assert "m1 execute_reply error TimeoutError" in tell(pump.die(9, reason=MEMORY))
 
 
 # --- ladders and the end of the worker ------------------------------------------------------------
@@ -332,20 +237,28 @@ def test_a_timeout_of_a_cell_whose_worker_is_being_killed_changes_nothing(pump: 
 def test_an_interrupt_while_the_worker_is_being_killed_does_nothing(pump: Pump) -> None:
     pump.execute("m1")
     pump.feed(LimitExceeded(MEMORY))
-    assert interrupt(pump) == []
+    assert pump.interrupt() == []
     assert pump.core.life.state is S.KILLED
+
+
+def test_a_ladder_stands_still_while_the_worker_is_being_killed(pump: Pump) -> None:
+    pump.execute("m1")
+    pump.interrupt()
+    pump.feed(LimitExceeded(over_limit(Why.MEMORY, 2, 1)))
+    assert pump.core.deadline_s() is None
+    assert pump.pass_time(60.0) == []
 
 
 def test_an_interrupt_while_there_is_no_worker_does_nothing(pump: Pump) -> None:
     pump.die()
     pump.execute("m1")
-    assert interrupt(pump) == []
+    assert pump.interrupt() == []
 
 
 @pytest.mark.parametrize("request_type", ["restart_request", "shutdown_request"])
 def test_a_restart_or_shutdown_goes_before_any_ladder(pump: Pump, request_type: str) -> None:
     pump.execute("m1")
-    interrupt(pump)
+    pump.interrupt()
     pump.control(request_type, "r1")
     assert pump.pass_time(60.0) == []
     assert pump.core.deadline_s() is None
@@ -353,7 +266,7 @@ def test_a_restart_or_shutdown_goes_before_any_ladder(pump: Pump, request_type: 
 
 def test_a_ladder_is_forgotten_when_its_worker_dies(pump: Pump) -> None:
     pump.execute("m1")
-    interrupt(pump)
+    pump.interrupt()
     pump.die()
     pump.renew()
     pump.execute("m2")
@@ -364,10 +277,10 @@ def test_a_ladder_is_forgotten_when_its_worker_dies(pump: Pump) -> None:
 def test_only_the_cell_that_did_not_react_is_called_interrupted(pump: Pump) -> None:
     pump.execute("m1")
     pump.execute("m2", "##task")
-    interrupt(pump)
+    pump.interrupt()
     pump.pass_time(2.0)
     pump.settle()
-    interrupt(pump, number=2)
+    pump.interrupt(number=2)
     actions = tell(pump.die(9, reason=INTERRUPT))
     assert "m1 execute_reply error KeyboardInterrupt" in actions
     assert "m2 execute_reply error WorkerDied" in actions
@@ -375,7 +288,7 @@ def test_only_the_cell_that_did_not_react_is_called_interrupted(pump: Pump) -> N
 
 def test_a_crash_during_an_interrupt_is_called_a_crash(pump: Pump) -> None:
     pump.execute("m1")
-    interrupt(pump)
+    pump.interrupt()
     assert "m1 execute_reply error WorkerDied" in tell(pump.die(11))
 
 
