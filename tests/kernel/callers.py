@@ -46,6 +46,11 @@ def run_with_caller(backend: Backend, main: Callable[[Caller], Coroutine[Any, An
     return run(backend, body)
 
 
+def where() -> str:
+    """Name the current thread."""
+    return threading.current_thread().name
+
+
 async def sleep(backend: str, seconds: float) -> None:
     """Sleep in either backend."""
     await (trio.sleep(seconds) if backend == "trio" else asyncio.sleep(seconds))

@@ -1,0 +1,113 @@
+"""A wait that could never end is refused, and the ring is named."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from kernel.callers import (
+    BACKENDS,
+    DEADLINE_S,
+    nothing_left,
+    run_with_caller,
+    wait_until,
+)
+from unstuck.caller import Caller
+from unstuck.deadlock import DeadlockError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from unstuck.future import Future
+    from unstuck.typing import Backend
+
+both = pytest.mark.parametrize("backend", BACKENDS)
+
+
+@pytest.fixture(autouse=True)
+def tidy() -> Iterator[None]:
+    yield from nothing_left()
+
+
+@both
+def test_a_call_that_waits_for_itself_is_told_so(backend: Backend) -> None:
+    async def main(caller: Caller) -> None:
+        async def wait_for_myself() -> None:
+            future = Caller.current_future()
+            assert future is not None
+            await future
+
+        with pytest.raises(DeadlockError, match=r"waiting for oneself .* Caller<MainThread>"):
+            await caller.call_soon(wait_for_myself)
+
+    run_with_caller(backend, main)
+
+
+@both
+def test_two_callers_that_wait_for_each_other_are_told_so(backend: Backend) -> None:
+    async def main(caller: Caller) -> None:
+        one = Caller.start_new(name="one", backend=backend)
+        two = Caller.start_new(name="two", backend=backend)
+        calls: list[Future[None]] = []
+        ready = threading.Event()
+
+        async def wait_for(other: int) -> None:
+            await Caller.to_thread(ready.wait, DEADLINE_S)
+            await calls[other]
+
+        calls.append(one.call_soon(wait_for, 1))
+        calls.append(two.call_soon(wait_for, 0))
+        ready.set()
+        await Caller.wait(calls)
+        errors = [call.exception() for call in calls]
+        told = [error for error in errors if isinstance(error, DeadlockError)]
+        assert told
+        assert "Caller<one>" in str(told[0])
+        assert "Caller<two>" in str(told[0])
+
+    run_with_caller(backend, main)
+
+
+def test_a_ring_through_a_blocked_thread_is_found() -> None:
+    one = Caller.start_new(name="one", backend="asyncio")
+    two = Caller.start_new(name="two", backend="asyncio")
+    begun = threading.Event()
+
+    async def back_to_one() -> None:
+        begun.wait(DEADLINE_S)
+        await one.call_soon(lambda: None)
+
+    outer = two.call_soon(back_to_one)
+    blocked = one.call_soon(outer.wait_sync)
+    wait_until(lambda: blocked.executing, "one is blocked")
+    begun.set()
+    wait_until(blocked.done, "the ring was found")
+    assert isinstance(blocked.exception(), DeadlockError)
+    assert "Caller<one>" in str(blocked.exception())
+
+
+def test_a_task_beside_a_call_may_wait_for_what_waits_for_the_call() -> None:
+    async def main(caller: Caller) -> None:
+        calls: list[Future[str]] = []
+        beside: list[asyncio.Task[str]] = []
+
+        async def wait_for_other() -> str:
+            return await calls[1]
+
+        async def first() -> str:
+            beside.append(asyncio.create_task(wait_for_other()))
+            await asyncio.sleep(0.01)
+            return "first"
+
+        async def second() -> str:
+            return await calls[0] + " second"
+
+        calls.append(caller.call_soon(first))
+        calls.append(caller.call_soon(second))
+        assert await calls[1] == "first second"
+        assert await beside[0] == "first second"
+
+    run_with_caller("asyncio", main)
