@@ -24,7 +24,7 @@ INVALID: list[str] = ["import = 7q", "x = $3"]
 RESULTS: list[dict[str, str]] = [
     {"code": "6*7", "result": "42"},
     {"code": "print(1) or 7", "result": "7"},
-    {"code": "'a' 'b'", "result": "'ab'"},
+    {"code": "'once' 'only'", "result": "'onceonly'"},
     {
         "code": "from IPython.display import HTML; HTML('<b>x</b>')",
         "result": "<b>x</b>",
@@ -70,7 +70,7 @@ class TestEveryFeature(jupyter_kernel_test.KernelTests):  # type: ignore[misc]  
     code_execute_result = RESULTS
     code_display_data = DISPLAYS
     supported_history_operations = ("tail", "range", "search")
-    code_history_pattern = "*'b'*"
+    code_history_pattern = "*'once' 'only'*"
     code_inspect_sample = "zip"
     code_clear_output = "from IPython.display import clear_output; clear_output()"
 
