@@ -7,9 +7,9 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import psutil
 import pytest
 
+from e2e.processes import live
 from e2e.spec import ours
 
 if TYPE_CHECKING:
@@ -145,18 +145,6 @@ def begin(kernel: Kernel, name: str) -> Result:
     if name == "a child that ignores SIGINT":
         kernel.wait_for_text(result, "ignores")
     return result
-
-
-def live(kernel: Kernel) -> list[psutil.Process]:
-    """List the kernel's processes, without those that ended and that nobody has waited for."""
-    return [one for one in kernel.tree if is_live(one)]
-
-
-def is_live(process: psutil.Process) -> bool:
-    try:
-        return bool(process.status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False
 
 
 def ask_until_it_ends(kernel: Kernel, result: Result, deadline_s: float) -> None:

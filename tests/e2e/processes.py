@@ -1,0 +1,59 @@
+"""The processes of a kernel, as the operating system shows them."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import psutil
+
+from e2e.kernel_client import WAIT_S
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from e2e.kernel_client import Kernel
+
+GIL_HELD = "import itertools\nprint('begun')\nmax(itertools.repeat(1))"
+"""A cell that no signal ends."""
+
+
+def is_live(process: psutil.Process) -> bool:
+    """Tell whether a process runs: neither gone nor a zombie that nobody has waited for."""
+    try:
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def live(kernel: Kernel) -> list[psutil.Process]:
+    """List the kernel's live processes."""
+    return [one for one in kernel.tree if is_live(one)]
+
+
+def worker(kernel: Kernel) -> psutil.Process:
+    """Give the process that runs cells."""
+    return psutil.Process(int(kernel.evaluate("__import__('os').getpid()")))
+
+
+def template(kernel: Kernel) -> psutil.Process:
+    """Give the process that workers are forked from; a restart in place brings it up."""
+    kernel.request("restart_request", channel="control")
+    pid = worker(kernel).pid
+    found: list[psutil.Process] = []
+
+    def is_there() -> bool:
+        children = psutil.Process(kernel.pid).children()
+        found[:] = [one for one in children if one.pid != pid and is_live(one)]
+        return len(found) == 1
+
+    kernel.wait(is_there, "template")
+    return found[0]
+
+
+def wait_until_gone(processes: Iterable[psutil.Process], *, deadline_s: float = WAIT_S) -> None:
+    """Wait until no process of these runs."""
+    end = time.monotonic() + deadline_s
+    while left := [one for one in processes if is_live(one)]:
+        assert time.monotonic() < end, f"still there: {left}"
+        psutil.wait_procs(left, timeout=0.05)
