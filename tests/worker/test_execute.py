@@ -284,6 +284,7 @@ def test_magics_that_run_code_inside_a_cell_work(worker: WorkerDouble) -> None:
 
 
 def test_matplotlib_figures_are_shown_at_the_cells_end(start_worker: StartWorker) -> None:
+    pytest.importorskip("matplotlib")
     worker = start_worker()
     outputs = worker.run("import matplotlib.pyplot as plt\nfigure = plt.plot([1, 2])")
     (figure,) = outputs.published("display_data")

@@ -233,8 +233,25 @@ def test_many_interrupts_of_awaiting_cells_do_not_leak_into_the_next(worker: Wor
         assert outputs.result == "'next'"
 
 
-def test_interrupting_a_child_process_also_by_name(worker: WorkerDouble) -> None:
-    job = start_busy(worker, BUSY["a sleep"])
-    worker.interrupt(job)
-    assert_interrupted(worker.wait(job, 10))
-    assert_works(worker)
+def test_no_signal_is_lost_on_the_way_into_a_wait(worker: WorkerDouble) -> None:
+    waits = ("time.sleep(100)", "lock.acquire()", "await asyncio.sleep(100)")
+    worker.run("import asyncio, threading, time; lock = threading.Lock(); lock.acquire()")
+    for number in range(150):
+        job = start_busy(worker, f"print('busy', end=''); {waits[number % len(waits)]}")
+        worker.signal()
+        assert worker.wait(job, 5).reply["ename"] == "KeyboardInterrupt"
+
+
+def test_a_signal_interrupts_once(worker: WorkerDouble) -> None:
+    code = (
+        "import time\nseen = 0\nprint('busy', end='')\n"
+        "for _ in range(30):\n    try: time.sleep(0.01)\n    except KeyboardInterrupt: seen += 1\n"
+        "seen"
+    )
+    worker.run("seen = 0")
+    for _ in range(20):
+        job = start_busy(worker, code)
+        worker.signal()
+        outputs = worker.wait(job, 10)
+        if outputs.reply["status"] == "ok":
+            assert outputs.result == "1"

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import inspect
 import signal
-import socket
 import threading
-from contextlib import suppress
 from threading import get_ident
 from typing import TYPE_CHECKING
 
 from unstuck.typing import MsgType, RunMode
 from unstuck_worker.job import RunningJob, Stepping
+from unstuck_worker.wakeups import Wakeups
 
 if TYPE_CHECKING:
     import asyncio
@@ -40,7 +39,7 @@ class Interrupts:
         self._jobs: dict[int, RunningJob] = {}
         self._queue_job: RunningJob | None = None
         self._aimed: set[int] = set()
-        self._wakeups = socket.socketpair()
+        self.wakeups = Wakeups(self.on_signal, self._wake_loop)
         self.main = Stepping()
         self.withdraw_input: Callable[[int], bool] = lambda _job: False
         """Interrupt a job that waits for input; says whether it did."""
@@ -49,12 +48,7 @@ class Interrupts:
         """Handle SIGINT; main thread only."""
         self._lane.after_write = self._deliver_late
         signal.signal(signal.SIGINT, self.on_signal)
-        # A signal between the last bytecode and the wait for events would not end that wait.
-        reading, writing = self._wakeups
-        for end in self._wakeups:
-            end.setblocking(False)
-        self._loop.add_reader(reading, _drain, reading)
-        signal.set_wakeup_fd(writing.fileno(), warn_on_full_buffer=False)
+        self.wakeups.install()
 
     def start(self, context: JobContext, stepping: Stepping | None = None) -> RunningJob:
         """Take in a job that starts in this thread."""
@@ -79,11 +73,15 @@ class Interrupts:
 
     def on_signal(self, _number: int, frame: FrameType | None) -> None:
         """Handle SIGINT: raise in the job that is meant, or wake it."""
+        self.wakeups.take()
         if self._lane.holder == self._main_ident:
             # Inside a write: `after_write` comes back to it.
             self._lane.interrupted = True
             return
         self._deliver(frame)
+
+    def _wake_loop(self) -> None:
+        self._loop.call_soon_threadsafe(_checkpoint)
 
     def _deliver_late(self) -> None:
         if get_ident() == self._main_ident:
@@ -148,9 +146,8 @@ class Interrupts:
             running.interrupt_wait()
 
 
-def _drain(wakeups: socket.socket) -> None:
-    with suppress(BlockingIOError):
-        wakeups.recv(4096)
+def _checkpoint() -> None:
+    """Do nothing; the call lets the interpreter handle what signals have come."""
 
 
 def _is_queue_cell(context: JobContext) -> bool:

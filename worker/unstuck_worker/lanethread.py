@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import select
 import threading
 from typing import TYPE_CHECKING, assert_never
 
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("unstuck.worker")
 
 READ_BYTES = 1 << 18
+WAIT_S = 3600.0
 
 
 class LaneThread:
@@ -61,6 +63,10 @@ class LaneThread:
         self._inputs = inputs
         self._count_step = count_step
         self._stop = stop
+        self._look_again_s = WAIT_S
+        self._poll = select.poll()
+        self._poll.register(sock, select.POLLIN)
+        self._poll.register(interrupts.wakeups, select.POLLIN)
 
     def start(self) -> None:
         """Start the thread."""
@@ -70,12 +76,27 @@ class LaneThread:
         """Serve until the broker is gone, which ends the process."""
         decoder: Decoder[ToWorker] = Decoder(ToWorker)
         try:
-            while data := self._sock.recv(READ_BYTES):
-                for message in decoder.feed(data):
-                    self._handle(message)
+            while self._serve_once(decoder):
+                pass
         except (OSError, WireError):
             log.exception("event=thread_lane_broken")
         os._exit(1)
+
+    def _serve_once(self, decoder: Decoder[ToWorker]) -> bool:
+        """Wait for the lane or a signal and serve it; False at the lane's end."""
+        ready = {descriptor for descriptor, _ in self._poll.poll(self._look_again_s * 1000)}
+        wakeups = self._interrupts.wakeups
+        if wakeups.fileno() in ready or self._look_again_s < WAIT_S:
+            look_again_s = wakeups.check()
+            # While a signal waits for its handler, its byte stays: the clock says when to look.
+            self._poll.modify(wakeups, 0 if look_again_s else select.POLLIN)
+            self._look_again_s = look_again_s or WAIT_S
+        if self._sock.fileno() not in ready:
+            return True
+        data = self._sock.recv(READ_BYTES)
+        for message in decoder.feed(data):
+            self._handle(message)
+        return bool(data)
 
     def _handle(self, message: ToWorker) -> None:
         match message:
