@@ -41,6 +41,8 @@ class OutputLane:
         self._pipes = pipes
         self._lock = threading.RLock()
         self._texts: deque[Text] = deque()
+        self.put_text = self._texts.append
+        """Queue stream text; the next frame of any kind, or `flush`, takes it along."""
         self._late: deque[Build] = deque()
         self._is_child = False
         self.holder = 0
@@ -48,10 +50,6 @@ class OutputLane:
         self.after_write: Callable[[], None] | None = None
         """Called in the thread that wrote, when `interrupted` was set meanwhile."""
         self.interrupted = False
-
-    def put_text(self, context: JobContext | None, name: StreamName, text: str) -> None:
-        """Queue stream text; the next frame of any kind, or `flush`, takes it along."""
-        self._texts.append((context, name, text))
 
     def flush(self) -> None:
         """Write the queued text."""

@@ -246,7 +246,7 @@ class UnstuckShell(InteractiveShell):
         if message is None:
             self.lane.publish(context, "error", encode(content))
         else:
-            self.lane.put_text(context, StreamName.stdout, f"{message}\n")
+            self.lane.put_text((context, StreamName.stdout, f"{message}\n"))
             self.lane.flush()
 
     # --- payloads and exit ------------------------------------------------------------------------

@@ -27,6 +27,7 @@ FLOOD_S = 0.01
 WRITES_AT_ONCE = 32
 """Writes in one window that go out at once; halved in each window of a flood."""
 FLOOD_CHARACTERS = 64 << 10
+WRITES_UNSEEN = 20
 FLUSH_DEADLINE_S = 3600.0
 
 
@@ -40,7 +41,10 @@ class Flood:
         self._allowed = WRITES_AT_ONCE
         self._window_end_s = 0.0
         self._waiting = 0
-        self._armed = False
+        self.armed = False
+        """The thread will flush soon."""
+        self.skips = 0
+        """While `armed`: so many writes need not even look at the clock."""
         self._wake: threading.Event | None = None
 
     def after_write(self, characters: int) -> None:
@@ -57,14 +61,15 @@ class Flood:
             self._left = self._allowed - 1
             self._window_end_s = now + FLOOD_S
         elif self._waiting < FLOOD_CHARACTERS:
-            if not self._armed:
+            if not self.armed:
                 self._arm()
+            self.skips = WRITES_UNSEEN
             return
         self._waiting = 0
         self._lane.flush()
 
     def _arm(self) -> None:
-        self._armed = True
+        self.armed = True
         if self._wake is None:
             self._wake = threading.Event()
             thread = threading.Thread(target=self._run, name="unstuck-streams", daemon=True)
@@ -80,13 +85,14 @@ class Flood:
                 continue
             wake.clear()
             time.sleep(FLOOD_S)
-            self._armed = False
+            # First this: a write that sees it set is flushed below.
+            self.armed = False
             self._lane.flush()
 
     def forget_thread(self) -> None:
         """Start anew in a forked copy, where the thread does not exist."""
         self._wake = None
-        self._armed = False
+        self.armed = False
 
 
 class OutStream(io.TextIOBase):
@@ -99,6 +105,7 @@ class OutStream(io.TextIOBase):
         self._stream = stream
         self._descriptor = 1 if stream is StreamName.stdout else 2
         self._lane = lane
+        self._put_text = lane.put_text
         self._flood = flood
         self._is_child = False
 
@@ -107,12 +114,17 @@ class OutStream(io.TextIOBase):
         """Write text under the running cell."""
         if not isinstance(text, str):
             raise TypeError(f"write() argument must be str, not {type(text).__name__}")
+        size = len(text)
         if self._is_child:
             write_all(self._descriptor, text.encode(errors="backslashreplace"))
-        elif text:
-            self._lane.put_text(current_job.get() or get_context(), self._stream, text)
-            self._flood.after_write(len(text))
-        return len(text)
+        elif size:
+            self._put_text((current_job.get() or get_context(), self._stream, text))
+            flood = self._flood
+            if flood.armed and flood.skips > 0:
+                flood.skips -= 1
+            else:
+                flood.after_write(size)
+        return size
 
     @override
     def writelines(self, lines: Iterable[str], /) -> None:  # type: ignore[override]
