@@ -62,13 +62,6 @@ def test_time_magics_time(kernel: Kernel) -> None:
     assert "per loop" in kernel.run_ok("%timeit -n 1 -r 1 1").stdout
 
 
-@ours
-def test_time_magics_may_await(kernel: Kernel) -> None:
-    result = kernel.run_ok("%%time\nimport asyncio\nawait asyncio.sleep(0.01)\nawaited = 'yes'")
-    assert "Wall time" in result.stdout
-    assert kernel.evaluate("awaited") == "'yes'"
-
-
 def test_capture_takes_streams_and_displays(kernel: Kernel) -> None:
     result = kernel.run_ok(
         "%%capture taken\nimport sys\nprint('out')\nprint('err', file=sys.stderr)\ndisplay('shown')"
