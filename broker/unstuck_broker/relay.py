@@ -14,6 +14,7 @@ from unstuck_broker.outbox import NO_PARENT
 if TYPE_CHECKING:
     from unstuck.protocol import Publish, Stream
     from unstuck_broker.core import Core
+    from unstuck_broker.events import PipeText
     from unstuck_broker.job import Job
 
 _METERED = frozenset({"display_data", "update_display_data", "execute_result"})
@@ -40,7 +41,17 @@ class Relay:
         if job is not None and not job.meter.take(len(message.text)):
             return
         parent = _parent(job, message.parent_header)
+        if parent == NO_PARENT:  # No cell shows it: an error in a start-up file, for one.
+            self._core.out.log(f"worker wrote stream={message.name} text={message.text!r}")
         self._core.out.stream(parent, message.name, message.text, now)
+
+    def pipe_text(self, event: PipeText, now: float) -> None:
+        """Take text of C code or of a child process."""
+        core = self._core
+        parent = core.last_header if event.parent_header is None else event.parent_header
+        job = next((job for job in core.running.values() if _is_header(job, parent)), None)
+        if job is None or job.meter.take(len(event.text)):
+            core.out.stream(parent, event.name, event.text, now)
 
     def publication(self, message: Publish) -> None:
         """Take a message for iopub."""
@@ -75,6 +86,10 @@ class Relay:
                 f"the limit output_bytes_per_cell is {limit:,}.\n"
             )
             self._core.out.note(job.request.header_json, replies.STDERR, text)
+
+
+def _is_header(job: Job, header: bytes) -> bool:
+    return job.request.header_json == header
 
 
 def _parent(job: Job | None, parent_header: bytes) -> bytes:
