@@ -37,6 +37,7 @@ from unstuck_broker.actions import (
     TakeStack,
 )
 from unstuck_broker.events import (
+    Asked,
     Event,
     FromWorker,
     Measured,
@@ -65,8 +66,10 @@ if TYPE_CHECKING:
 
 _MESSAGES_AT_ONCE = 64
 """Of one channel, before the loop is asked again who else is waiting."""
-_EXIT_S = 0.08
+_EXIT_S = 0.25
 """How long the broker waits for its worker at a shutdown before it leaves it to the undertaker."""
+_RESTART_S = 0.08
+"""The same where somebody waits for our exit to start the next kernel."""
 
 
 class App:
@@ -236,9 +239,10 @@ class App:
                 self._publish(action)
             case ReplyToClient():
                 self._reply(action)
-            case AskClient(request, content, _number):
+            case AskClient(request, content, number):
                 header = request.header_json
                 self._send(SocketID.stdin, request.idents, "input_request", content, header)
+                self._emit(Asked(number, self._wire.last_msg_id))
             case SpawnWorker(delay_s):
                 supervisor.spawn(delay_s)
             case SignalWorker(tree):
@@ -342,8 +346,10 @@ class App:
         """Give the worker a moment to end; whoever asked for the restart waits for our exit."""
         supervisor = self._supervisor
         supervisor.stop(self._config.shutdown_grace_s)
+        is_restart = self._exit is not None and self._exit.restart
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(supervisor.exited.wait(), _EXIT_S)
+            exited = supervisor.exited.wait()
+            await asyncio.wait_for(exited, _RESTART_S if is_restart else _EXIT_S)
         self._publisher.retry()
         supervisor.leave()
 

@@ -84,7 +84,8 @@ class Wire:
         self._seen: set[bytes] = set()
         self._seen_before: set[bytes] = set()
         self._count = 0
-        self._head = b'{"msg_id":' + _encode_json(f"{session}_{pid}_")[:-1]
+        self._prefix = f"{session}_{pid}_"
+        self._head = b'{"msg_id":' + _encode_json(self._prefix)[:-1]
         self._middle = (
             b',"username":' + _encode_json(username) + b',"session":' + _encode_json(session)
         ) + b',"date":'
@@ -162,6 +163,11 @@ class Wire:
         )
         signed = (header, parent_header, metadata, content)
         return [*idents, DELIMITER, self._sign(signed), *signed, *buffers]
+
+    @property
+    def last_msg_id(self) -> str:
+        """Give the id of the message that was serialized last."""
+        return f"{self._prefix}{self._count - 1}"
 
     def _sign(self, signed: Sequence[bytes]) -> bytes:
         if self._signer is None:
