@@ -131,9 +131,8 @@ class Core:
             case Received(request):
                 self.out.begin_hold(now)
                 self._receive(request, now)
-            case PipeText(name, text, parent_header):
-                parent = self.last_header if parent_header is None else parent_header
-                self.out.stream(parent, name, text, now)
+            case PipeText():
+                self.relay.pipe_text(event, now)
             case Ticked():
                 pass
             case Subscribed(topic):

@@ -119,6 +119,12 @@ class Ends:
             lane[1].close()
         os.close(self._sync_fd)
 
+    def forget(self) -> None:
+        """Close nothing, also not when this is freed: the numbers are other descriptors' now."""
+        for pair in self._lanes:
+            for sock in pair:
+                sock.detach()
+
     def hand_over(self, pid: int) -> WorkerProcess:
         """Close the worker's ends, which it has; give the broker's with the process."""
         for _, write_fd in self._pipes:

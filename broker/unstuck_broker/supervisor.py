@@ -47,6 +47,7 @@ _STOP_PONG_S = 0.3
 _REAP_S = 0.1
 _KILL_STACK = -2
 """The number of the stack that is taken before a kill."""
+_NOBODY = -1
 _KILL_ROUNDS = 5
 """A tree that forks while it is killed is looked at again."""
 
@@ -202,7 +203,8 @@ class Supervisor:
     def restart(self, grace_s: float) -> None:
         """Stop the worker for the next one, which gets up meanwhile."""
         self.stop(grace_s)
-        self._next = self._loop.create_task(self._prepare())
+        if self._next is None:
+            self._next = self._loop.create_task(self._prepare())
 
     def take_stack(self, number: int) -> None:
         """Ask for the stacks of all threads; a `StackTaken` follows in any case, in time."""
@@ -280,6 +282,11 @@ class Supervisor:
         if self._exit_fd is not None:
             self._loop.remove_reader(self._exit_fd)
             os.close(self._exit_fd)
+            self._exit_fd = None
+        if self._next is not None and not self._next.done():
+            # Who is being forked now is not known yet, and must not be killed with the old tree.
+            self._next.add_done_callback(lambda _: self._on_exit())
+            return
         kill_all(self._members() - {process.pid})
         self._output.drain()
         self._pipes.drain()
@@ -313,8 +320,9 @@ class Supervisor:
     def _members(self) -> set[int]:
         process = self._process
         assert process is not None
-        table = tree.process_table()
-        return tree.members(table, process.pid, os.getpid(), self._spared())
+        is_forking = self._next is not None and not self._next.done()
+        adopter = _NOBODY if is_forking else os.getpid()
+        return tree.members(tree.process_table(), process.pid, adopter, self._spared())
 
     def _spared(self) -> frozenset[int]:
         """Name our children that are none of this worker's: the template, the next worker."""
