@@ -79,7 +79,9 @@ def test_a_death_shows_the_last_lines_of_fd_2(kernel: Kernel) -> None:
 
 def test_sys_exit_in_a_thread_ends_that_thread_only(kernel: Kernel) -> None:
     pid = worker(kernel).pid
-    kernel.run_ok("import sys, threading\nt = threading.Thread(target=sys.exit)\nt.start()\nt.join()")
+    kernel.run_ok(
+        "import sys, threading\nt = threading.Thread(target=sys.exit)\nt.start()\nt.join()"
+    )
     assert worker(kernel).pid == pid
 
 
@@ -220,9 +222,7 @@ def test_a_worker_that_cannot_start_says_why_backs_off_and_is_well_again(
     assert result.value == "2"
 
 
-def test_an_error_in_a_startup_file_is_not_fatal(
-    start_kernel: StartKernel, tmp_path: Path
-) -> None:
+def test_an_error_in_a_startup_file_is_not_fatal(start_kernel: StartKernel, tmp_path: Path) -> None:
     folder = tmp_path / "profile_default" / "startup"
     folder.mkdir(parents=True)
     (folder / "00-works.py").write_text("from_startup = 42")

@@ -6,6 +6,7 @@ pipe for stacks, and of the socket on which a template of this process gets its 
 
 from __future__ import annotations
 
+import atexit
 import gc
 import importlib
 import os
@@ -61,6 +62,9 @@ def main(arguments: list[int]) -> None:
     process.keep_from_programs([main_lane, thread_lane, output_lane, sync_page, stacks])
     sockets = [socket.socket(fileno=lane) for lane in (main_lane, thread_lane, output_lane)]
     lane = OutputLane(sockets[2], Pipes(SyncPage(sync_page)))
+    # The first to be registered is the last to be called: what exit handlers print goes out, and
+    # the lane is open until then, since the broker kills a worker that has closed it.
+    atexit.register(lane.flush)
     decoder: Decoder[ToWorker] = Decoder(ToWorker)
     try:
         if problem is not None:

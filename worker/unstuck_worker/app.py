@@ -22,7 +22,7 @@ from unstuck.errors import WireError
 from unstuck.jobcontext import JobContext, set_kernel
 from unstuck.protocol import Ready, Run, Start, StreamName, ToWorker
 from unstuck.typing import MsgType, RunMode
-from unstuck_worker import pdbhook
+from unstuck_worker import pdbhook, process
 from unstuck_worker.child import protect_children
 from unstuck_worker.context import carry_job_into_threads
 from unstuck_worker.interrupt import Interrupts
@@ -103,6 +103,7 @@ class App:
                 self._loop.run_until_complete(serving)
             except BaseException as error:  # noqa: BLE001  (a user's callback ended the loop's turn)
                 self._report(error)
+        process.outlive_parent()
         sys.exit(0)
 
     async def _serve(self) -> None:
@@ -130,8 +131,10 @@ class App:
             log.exception("event=main_lane_broken")
             data = b""
         if not data:
-            self._lane.flush()
-            os._exit(1)
+            self._loop.remove_reader(self._sock)
+            if not self._is_stopping:  # Else ``finally`` blocks go on without the broker.
+                self._lane.flush()
+                os._exit(1)
 
     def _handle(self, message: ToWorker) -> None:
         if not isinstance(message, Run):
@@ -161,6 +164,7 @@ class App:
             target=_exit_after, args=(grace_s,), name="unstuck-exit", daemon=True
         ).start()
         self._is_stopping = True
+        self._lane.outlives_broker = True
         self._loop.call_soon_threadsafe(self._stopped.set)
         self._interrupts.interrupt_all()
 

@@ -13,6 +13,7 @@ from threading import get_ident
 from typing import TYPE_CHECKING
 
 from unstuck.typing import MsgType, RunMode
+from unstuck_worker import process
 from unstuck_worker.job import RunningJob, Stepping
 from unstuck_worker.wakeups import Wakeups
 
@@ -41,6 +42,7 @@ class Interrupts:
         self._aimed: set[int] = set()
         self.wakeups = Wakeups(self.on_signal, self._wake_loop)
         self.main = Stepping()
+        self.is_stopping = False
         self.withdraw_input: Callable[[int], bool] = lambda _job: False
         """Interrupt a job that waits for input; says whether it did."""
 
@@ -74,6 +76,9 @@ class Interrupts:
     def on_signal(self, _number: int, frame: FrameType | None) -> None:
         """Handle SIGINT: raise in the job that is meant, or wake it."""
         self.wakeups.take()
+        if self.is_stopping:
+            # Only the main thread can take this back; the broker may be gone before our end.
+            process.outlive_parent()
         if self._lane.holder == self._main_ident:
             # Inside a write: `after_write` comes back to it.
             self._lane.interrupted = True
@@ -124,7 +129,8 @@ class Interrupts:
                 signal.pthread_kill(self._main_ident or 0, signal.SIGINT)
 
     def interrupt_all(self) -> None:
-        """Interrupt whatever runs; called in the lane thread."""
+        """Interrupt whatever runs, as this process is to end; called in the lane thread."""
+        self.is_stopping = True
         self.interrupt(list(self._jobs), hard=False)
 
     def _interrupt_elsewhere(self, running: RunningJob) -> None:

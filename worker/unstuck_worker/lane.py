@@ -50,6 +50,8 @@ class OutputLane:
         self.after_write: Callable[[], None] | None = None
         """Called in the thread that wrote, when `interrupted` was set meanwhile."""
         self.interrupted = False
+        self.outlives_broker = False
+        """Exit handlers run, for nobody who would read what they write."""
 
     def flush(self) -> None:
         """Write the queued text."""
@@ -185,7 +187,9 @@ class OutputLane:
                 sent.extend(map(self._sock.sendmsg, (rest,)))
             except OSError:
                 # The broker is gone, and with it everything that this process is for.
-                os._exit(1)
+                if not self.outlives_broker:
+                    os._exit(1)
+                break
             except BaseException as error:  # noqa: BLE001  (raised below)
                 held = error
         if held is not None:

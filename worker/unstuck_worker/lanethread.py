@@ -80,7 +80,8 @@ class LaneThread:
                 pass
         except (OSError, WireError):
             log.exception("event=thread_lane_broken")
-        os._exit(1)
+        if not self._interrupts.is_stopping:  # Else exit handlers go on without the broker.
+            os._exit(1)
 
     def _serve_once(self, decoder: Decoder[ToWorker]) -> bool:
         """Wait for the lane or a signal and serve it; False at the lane's end."""

@@ -31,17 +31,22 @@ def _c_stdout() -> ctypes.c_void_p:
 _stdout = _c_stdout()
 
 
-def die_with_parent(parent: int, *, armed: bool = True) -> None:
+def die_with_parent(parent: int) -> None:
     """Let the kernel kill this process when the thread that started it ends; main thread only.
 
     Args:
         parent: the broker's process id; when it is gone already, this process ends at once.
-        armed: False takes the order back.
     """
     if sys.platform == "linux":
-        _libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL) if armed else 0, 0, 0, 0)
-    if armed and os.getppid() != parent:
+        _libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+    if os.getppid() != parent:
         os._exit(1)
+
+
+def outlive_parent() -> None:
+    """Take `die_with_parent` back: exit handlers go on without the broker; main thread only."""
+    if sys.platform == "linux":
+        _libc.prctl(_PR_SET_PDEATHSIG, 0, 0, 0, 0)
 
 
 def buffer_c_lines() -> None:
