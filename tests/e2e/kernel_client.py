@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import time
+import uuid
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -64,11 +65,20 @@ class ExecuteOptions(TypedDict, total=False):
 class Kernel:
     """One kernel process and one client that speaks all four channels with it."""
 
-    def __init__(self, manager: KernelManager, log: Path) -> None:
-        """Take a started kernel; ``log`` is where its stderr goes."""
+    def __init__(self, manager: KernelManager, log: Path, *, is_another: bool = False) -> None:
+        """Take a started kernel; ``log`` is where its stderr goes.
+
+        Args:
+            manager: has started it.
+            log: the file.
+            is_another: a client with a session of its own, since sessions are what routes replies.
+        """
         self.manager = manager
         self.log = log
         self.client: BlockingKernelClient = manager.client()
+        if is_another:
+            self.client.session = manager.session.clone()
+            self.client.session.session = str(uuid.uuid4())
         self.client.start_channels(hb=False)
         self.session: Session = self.client.session
         self.strays: list[Message] = []
@@ -113,6 +123,10 @@ class Kernel:
             kernel.kill()
             raise
         return kernel
+
+    def beside(self) -> Kernel:
+        """Give another client of the same kernel; `close` ends the kernel, not the client."""
+        return Kernel(self.manager, self.log, is_another=True)
 
     # --- asking ---------------------------------------------------------------------------------
 

@@ -128,7 +128,7 @@ def test_children_that_hold_fd_1_neither_delay_the_reply_nor_live_on(kernel: Ker
 
 
 def is_there(pid: str) -> bool:
-    return psutil.pid_exists(int(pid))
+    return bool(psutil.pid_exists(int(pid)))
 
 
 # --- who is told, and in which order --------------------------------------------------------------
