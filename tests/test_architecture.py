@@ -38,6 +38,7 @@ PURE = {
     "unstuck_broker.job",
     "unstuck_broker.ladder",
     "unstuck_broker.lifecycle",
+    "unstuck_broker.stacktext",
     "unstuck_broker.outbox",
     "unstuck_broker.outputs",
     "unstuck_broker.questions",

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 from unstuck_broker import replies
 from unstuck_broker.actions import TakeStack
+from unstuck_broker.stacktext import locate
 
 if TYPE_CHECKING:
     from unstuck_broker.core import Core
@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 STACK_NUMBER = -1
 """Of the stack that a hang orders."""
 _RENEW_S = 5.0
-_FRAME = re.compile(r'  File "(?P<file>[^"]*)", line (?P<line>\d+) in (?P<function>.*)')
-_LIBRARY = re.compile(r"site-packages|lib/python\d|<frozen|unstuck_worker|/unstuck/")
 
 
 class Hangs:
@@ -71,21 +69,3 @@ class Hangs:
             self._core.out.stream(self._core.last_header, replies.STDERR, "\n", now)
         self._since_s = None
         self._where = ""
-
-
-def locate(stack: str) -> str:
-    """Say in one line where the main thread is: the innermost frame, and the line of the cell.
-
-    Args:
-        stack: as faulthandler writes it, most recent call first, the main thread last.
-    """
-    main = stack.rsplit("\n\n", 1)[-1]
-    frames = [match for line in main.splitlines() if (match := _FRAME.fullmatch(line))]
-    if not frames:
-        return "the worker gives no Python stack"
-    inner = frames[0]
-    cell = next((frame for frame in frames if not _LIBRARY.search(frame["file"])), inner)
-    where = f"C code called from line {cell['line']} of {cell['function']} in {cell['file']}"
-    if inner is not cell:
-        where += f", at {inner['function']} ({inner['file']}:{inner['line']})"
-    return where

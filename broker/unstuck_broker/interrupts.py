@@ -12,6 +12,7 @@ from unstuck_broker import reason, replies
 from unstuck_broker.actions import Lane, SendToWorker, SignalWorker, TakeStack
 from unstuck_broker.ladder import Ladder, Rung
 from unstuck_broker.lifecycle import E, S
+from unstuck_broker.stacktext import shorten
 
 if TYPE_CHECKING:
     from unstuck_broker.core import Core
@@ -140,7 +141,7 @@ class Interrupts:
             else:
                 then = "interrupt again to kill it; all variables of this session will be lost"
             after = f"{core.config.interrupt_grace_s:g} s after the interrupt"
-            text = f"\n[unstuck] still running {after}; {then}.\n{stack}\n"
+            text = f"\n[unstuck] still running {after}; {then}.\n{shorten(stack)}\n"
             for number in sorted(ladder.jobs):
                 parent = core.running[number].request.header_json
                 core.out.stream(parent, replies.STDERR, text, now)

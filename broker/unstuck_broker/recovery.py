@@ -17,6 +17,7 @@ from unstuck_broker.actions import Exit, KillWorker, PublishToClients, SpawnWork
 from unstuck_broker.lifecycle import E, S
 from unstuck_broker.outbox import NO_PARENT
 from unstuck_broker.reason import RESTART, error_name
+from unstuck_broker.stacktext import shorten
 
 if TYPE_CHECKING:
     from unstuck_broker.core import Core
@@ -286,7 +287,7 @@ def _traceback(ename: str, evalue: str, event: WorkerExited) -> list[str]:
     """Build a reply's traceback: the stack that faulthandler wrote, and the last words on fd 2."""
     parts = [f"{ename}: {evalue}"]
     if event.stack:
-        parts.append(event.stack)
+        parts.append(shorten(event.stack))
     if event.last_words:
         parts.append(f"The last lines that it wrote:\n{event.last_words}")
     return parts
