@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 
 _FRAME = re.compile(r'  File "(?P<file>[^"]*)", line (?P<line>\d+) in (?P<function>.*)')
-_LIBRARY = re.compile(r"site-packages|lib/python\d|<frozen|unstuck_worker|/unstuck/")
-_OURS = re.compile(r"/unstuck_worker/|/unstuck/|/asyncio/|<frozen runpy>|/IPython/core/inter")
+_LIBRARY = re.compile(r"site-packages|lib/python\d|<frozen|/unstuck(_worker|_broker)?/")
+_OURS = re.compile(r"/unstuck(_worker|_broker)?/|/asyncio/|<frozen runpy>|/IPython/core/inter")
 
 
 def shorten(stack: str) -> str:
