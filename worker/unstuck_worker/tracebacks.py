@@ -5,7 +5,7 @@ from __future__ import annotations
 import traceback
 from types import TracebackType
 
-_OURS = ("unstuck_worker", "unstuck")
+_OURS = ("unstuck_worker", "unstuck_broker", "unstuck")
 
 
 def hide_our_frames(error: BaseException, trace: TracebackType | None) -> TracebackType | None:
