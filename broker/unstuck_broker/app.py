@@ -14,7 +14,6 @@ import sys
 import time
 from collections import deque
 from datetime import UTC, datetime
-from functools import partial
 from typing import TYPE_CHECKING, assert_never
 
 from unstuck.errors import ClientError
@@ -112,8 +111,8 @@ class App:
         self._supervisor.attach(self._first_worker)
         loop.add_signal_handler(signal.SIGINT, self._emit, Signalled())
         for number in (signal.SIGTERM, signal.SIGHUP):
-            loop.add_signal_handler(number, self._emit, Terminated())
-        watch_launcher(loop, self._launcher_pid, partial(self._emit, Terminated()))
+            loop.add_signal_handler(number, self._terminate)
+        watch_launcher(loop, self._launcher_pid, self._terminate)
         for channel in SocketID:
             loop.add_reader(self._sockets.fileno(channel), self._read, channel)
             self._touch(channel)
@@ -199,6 +198,13 @@ class App:
             self._deciding = False
         self._watch.follow(self._core.config, busy=bool(self._core.running))
         self._set_timer()
+
+    def _terminate(self) -> None:
+        """End the kernel; also where a fault of ours keeps the core from deciding so."""
+        try:
+            self._emit(Terminated())
+        finally:
+            self._ended.set()
 
     def _decide(self, event: Event) -> None:
         if isinstance(event, FromWorker):
