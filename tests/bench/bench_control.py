@@ -92,7 +92,7 @@ class Subject:
         self._start()
 
     def begin(self, code: str) -> str:
-        """Execute code and wait for its first output; peers cannot send it while the GIL is held."""
+        """Execute code and wait for output, which peers cannot send while the GIL is held."""
         msg_id: str = self.client.execute(code, allow_stdin=False)
         end = time.monotonic() + BEGIN_S
         with suppress(Empty):
