@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import subprocess
@@ -155,9 +156,9 @@ def test_qtconsoles_classes_talk_to_it(name: str, monkeypatch: pytest.MonkeyPatc
         "qtconsole.client", reason="no Qt binding", exc_type=ImportError
     )
     from qtconsole.manager import QtKernelManager
-    from qtpy.QtCore import QCoreApplication
 
-    application = QCoreApplication.instance() or QCoreApplication([])
+    core: Any = importlib.import_module("qtpy.QtCore")
+    application = core.QCoreApplication.instance() or core.QCoreApplication([])
     manager = QtKernelManager(kernel_name=name)
     manager.start_kernel()
     client = manager.client()

@@ -126,7 +126,7 @@ CELLS = {
         is_endless=False,
     ),
     "every descriptor closed": Hostile(
-        "import os\nos.closerange(0, 1000)\nwhile True: pass", DIED, is_endless=False, says="lane"
+        "import os\nos.closerange(0, 1000)\nwhile True: pass", DIED, is_endless=False
     ),
     "no thread switches": Hostile(
         "import gc, sys\ngc.freeze()\nsys.setswitchinterval(1000)\nwhile True: pass"

@@ -100,7 +100,8 @@ def test_a_stopped_worker_goes_on_where_it_was(kernel: Kernel) -> None:
 
 def test_a_worker_that_closes_its_lanes_is_replaced(kernel: Kernel) -> None:
     result = kernel.run("import os, time\nos.closerange(3, 20)\ntime.sleep(100)")
-    assert "closed its output lane" in said(result)
+    # Its lane thread may see the end before the broker does.
+    assert "closed its output lane" in said(result) or "exit code 1" in said(result)
     assert kernel.run_ok("1 + 1").value == "2"
 
 
@@ -128,7 +129,8 @@ def test_children_that_hold_fd_1_neither_delay_the_reply_nor_live_on(kernel: Ker
 
 
 def is_there(pid: str) -> bool:
-    return bool(psutil.pid_exists(int(pid)))
+    there: bool = psutil.pid_exists(int(pid))
+    return there
 
 
 # --- who is told, and in which order --------------------------------------------------------------

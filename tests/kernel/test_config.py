@@ -100,7 +100,7 @@ def test_a_configuration_cannot_be_changed() -> None:
         ("history", "setting 'history' has no value: write NAME=VALUE"),
         ("", "setting '' has no value: write NAME=VALUE"),
         ("=5", "unknown setting ''"),
-        ("historie=1", "unknown setting 'histroy': it is one of backlog_bytes, "),
+        ("historie=1", "unknown setting 'historie': it is one of backlog_bytes, "),
         ("History=1", "unknown setting 'History'"),
         (" history=1", "unknown setting ' history'"),
         ("history=maybe", "$.history"),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
+from e2e.spec import OURS
 from kernel.commands import (
     FAILED,
     HANG,
@@ -145,15 +146,12 @@ def test_another_kernel_is_not_restarted(start_kernel: StartKernel) -> None:
 # --- kill -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["unstuck-under-test", "python3"])
+@pytest.mark.parametrize("name", [OURS, "python3"])
 @pytest.mark.parametrize("options", [(), ("--now",)])
 def test_a_kernel_ends_with_all_that_it_started(
     start_kernel: StartKernel, name: str, options: tuple[str, ...]
 ) -> None:
-    if name == "unstuck-under-test":
-        kernel = start_kernel()
-    else:
-        kernel = start_kernel(name)
+    kernel = start_kernel(name)
     tree = kernel.tree
     result = unstuck("kill", file_of(kernel), *options)
     assert result.exit_code == 0, result.output

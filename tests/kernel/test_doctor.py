@@ -236,4 +236,5 @@ def test_the_doctor_ends_with_code_1_when_something_is_wrong(
     assert result.exit_code == 1
     assert "wrong Environment: PYTHONHOME=/nowhere" in result.output
     assert "      -> unset PYTHONHOME before Jupyter is started" in result.output
-    assert result.output.splitlines()[-1].endswith("1 is wrong.")
+    # Kernelspecs on the path are wrong as well, since their Python starts no more.
+    assert result.output.splitlines()[-1].endswith(" wrong.")

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
-
 @pytest.mark.parametrize(
     ("content", "words"),
     [

@@ -17,7 +17,7 @@ import pytest
 
 from e2e.spec import SOURCE_PATH
 from kernel.commands import HANG, file_of, record_of, unstuck, wait_for, worker_of
-from unstuck.command.ps import _duration
+from unstuck.command.ps import duration
 
 if TYPE_CHECKING:
     from conftest import StartKernel
@@ -163,4 +163,4 @@ def _read_until(fd: int, fact: object) -> str:
     [(None, ""), (0.04, "0.0 s"), (59.94, "59.9 s"), (187, "3:07"), (7201, "2:00:01")],
 )
 def test_a_time_is_written_as_a_person_reads_it(seconds: float | None, shown: str) -> None:
-    assert _duration(seconds) == shown
+    assert duration(seconds) == shown

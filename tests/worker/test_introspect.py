@@ -160,7 +160,7 @@ def test_completion_works_while_another_thread_changes_the_namespace(
     try:
         for _ in range(8):
             assert "getcwdb" in matches(shell, "os.getcwd")
-            assert complete(shell, {"code": "nam"})["status"] == "ok"
+            assert complete(shell, {"code": "na"})["status"] == "ok"
     finally:
         stop.set()
         thread.join(30)

@@ -44,7 +44,7 @@ class Runner:
         """Run jobs in ``shell``; their ends go to ``lane``."""
         self.shell = shell
         self.interrupts = interrupts
-        self._spawns = Spawns()
+        self._spawns = Spawns(lane.flush)
         self._spawns.watch()
         self.is_child = False
         """This is a forked process: a job's end is the end of the process."""

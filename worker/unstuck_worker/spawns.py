@@ -20,9 +20,14 @@ _OS_CALLS = ("system", "posix_spawn", "posix_spawnp")
 class Spawns:
     """Whether any process was started since `take`."""
 
-    def __init__(self) -> None:
-        """Notice nothing before `watch`."""
+    def __init__(self, flush: Callable[[], None]) -> None:
+        """Notice nothing before `watch`.
+
+        Args:
+            flush: writes out what the cell has printed: it comes before what the process prints.
+        """
         self._seen = False
+        self._flush = flush
 
     def watch(self) -> None:
         """Notice every process that Python code starts from here on."""
@@ -47,6 +52,7 @@ class Spawns:
         @wraps(function)
         def call(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
             self._seen = True
+            self._flush()
             return function(*args, **kwargs)
 
         return call
