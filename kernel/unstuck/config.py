@@ -43,7 +43,7 @@ class Config(WorkerConfig, frozen=True, forbid_unknown_fields=True, kw_only=True
 
     # The interrupt ladder (docs/architecture.md).
     interrupt_policy: InterruptPolicy = "auto"
-    """May an interrupt kill a worker that does not react: if asked twice, never, or at the grace."""
+    """May an interrupt kill a worker that does not react: if asked twice, never, at the grace."""
     interrupt_hard_s: Seconds = 0.5
     """After an interrupt: when KeyboardInterrupt is raised asynchronously too."""
     interrupt_grace_s: Seconds = 2.0

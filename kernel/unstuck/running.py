@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import itertools
 import os
+import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 _MAX_PROBES = 16
 _FILE_OPTIONS = frozenset({"-f", "--f", "--connection-file"})
 _SHORT_ID = 8
+_START_S = 5.0
+"""How long a kernel whose process is there may take until it listens."""
+_LOOK_S = 0.02
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +41,7 @@ class RunningKernel:
     connection: Mapping[str, Any]
     """What the connection file says, with the key: never shown."""
     listening: bool
-    """Somebody listens at its control port; where nobody does, the file is stale."""
+    """Somebody listens at its control port."""
     pid: int | None = None
     """The process that was started with the connection file: for unstuck the broker."""
     notebook: Path | None = None
@@ -47,6 +51,11 @@ class RunningKernel:
     def short_id(self) -> str:
         """The id as far as a person reads it."""
         return self.kernel_id[:_SHORT_ID]
+
+    @property
+    def runs(self) -> bool:
+        """Tell whether it runs, or is just starting; else its connection file is stale."""
+        return self.listening or self.pid is not None
 
     def describe(self) -> str:
         """Name it in a message."""
@@ -66,7 +75,7 @@ def find_kernels() -> list[RunningKernel]:
         _make(path, connection, sessions, pids.get(path), listening=listens)
         for (path, connection), listens in zip(connections.items(), listening, strict=True)
     ]
-    return sorted(found, key=lambda kernel: (not kernel.listening, str(kernel.notebook or "~")))
+    return sorted(found, key=lambda kernel: (not kernel.runs, str(kernel.notebook or "~")))
 
 
 def kernel_of_file(path: Path) -> RunningKernel:
@@ -93,11 +102,15 @@ def choose(name: str) -> RunningKernel:
         chosen = kernel_of_file(path)
     else:
         chosen = pick(name, find_kernels())
-    if not chosen.listening:
-        raise ConfigError(
-            f"{chosen.connection_file} is stale: nothing listens at its ports, the kernel has ended"
-        )
-    return chosen
+    end_s = time.monotonic() + (_START_S if chosen.pid is not None else 0.0)
+    while not (chosen.listening or is_listening(chosen.connection)):
+        if time.monotonic() >= end_s:
+            raise ConfigError(
+                f"{chosen.connection_file} is stale: nothing listens at its ports, the kernel has"
+                " ended"
+            )
+        time.sleep(_LOOK_S)
+    return replace(chosen, listening=True)
 
 
 def pick(name: str, kernels: Sequence[RunningKernel]) -> RunningKernel:
@@ -107,13 +120,13 @@ def pick(name: str, kernels: Sequence[RunningKernel]) -> RunningKernel:
         ConfigError: none is meant, or more than one.
     """
     for fits in (_is_exactly, _begins):
-        for listening in (True, False):
-            meant = [k for k in kernels if k.listening is listening and fits(k, name)]
+        for runs in (True, False):
+            meant = [k for k in kernels if k.runs is runs and fits(k, name)]
             if len(meant) == 1:
                 return meant[0]
             if meant:
                 raise ConfigError(f"{name!r} names {len(meant)} kernels: {_list(meant)}")
-    running = [kernel for kernel in kernels if kernel.listening]
+    running = [kernel for kernel in kernels if kernel.runs]
     there_are = f"there are {_list(running)}" if running else "no kernel runs"
     raise ConfigError(f"no kernel {name!r}: {there_are}")
 

@@ -30,7 +30,14 @@ class Server:
     token: str
     root: Path
 
-    def ask(self, path: str, *, method: str = "GET", deadline_s: float = ANSWER_S) -> object:
+    def ask(
+        self,
+        path: str,
+        *,
+        method: str = "GET",
+        content: object = None,
+        deadline_s: float = ANSWER_S,
+    ) -> object:
         """Call the server's API; give what it answers, None for nothing.
 
         Raises:
@@ -40,6 +47,7 @@ class Server:
         request = urllib.request.Request(  # noqa: S310 - `find_servers` takes http and https only
             urljoin(self.url, path),
             method=method,
+            data=None if content is None else json.dumps(content).encode(),
             headers={"Authorization": f"token {self.token}"},
         )
         # Without the proxies of the environment: the token is for the server alone.

@@ -71,7 +71,7 @@ def implementation_of(control: Control, *, deadline_s: float) -> str:
 def look(kernel: RunningKernel, *, deadline_s: float, sample_s: float = CPU_SAMPLE_S) -> Vitals:
     """Ask a kernel how it is; whatever it does, the answer is there in time."""
     if not kernel.listening:
-        return Vitals(state=DEAD)
+        return Vitals(state="starting" if kernel.runs else DEAD, pid=kernel.pid)
     end_s = time.monotonic() + deadline_s
     with Control(kernel.connection) as control:
         usage_id = control.send("usage_request")

@@ -84,7 +84,7 @@ def _chosen(names: tuple[str, ...], *, stale: bool) -> list[RunningKernel]:
 
     if names:
         return [choose(name) for name in names]
-    return [kernel for kernel in find_kernels() if stale or kernel.listening or kernel.pid]
+    return [kernel for kernel in find_kernels() if stale or kernel.runs]
 
 
 def _look(kernels: list[RunningKernel], deadline_s: float) -> list[Row]:
@@ -177,14 +177,14 @@ def _cell(vitals: Vitals) -> tuple[str, str]:
     from unstuck.vitals import HUNG
 
     if not vitals.running:
-        return "", _duration(vitals.hung_s) if vitals.state == HUNG else ""
+        return "", duration(vitals.hung_s) if vitals.state == HUNG else ""
     longest = max(vitals.running, key=lambda one: (one.code is not None, one.seconds))
     text = _name(longest)
     if more := len(vitals.running) - 1:
         text += f" (+{more})"
     if vitals.waiting:
         text += f" ({vitals.waiting} waiting)"
-    return text, _duration(longest.seconds)
+    return text, duration(longest.seconds)
 
 
 def _name(one: Running) -> str:
@@ -192,7 +192,7 @@ def _name(one: Running) -> str:
     return one.msg_type if one.code is None else count + one.code
 
 
-def _duration(seconds: float | None) -> str:
+def duration(seconds: float | None) -> str:
     """Write a time as a person reads it: 4.2 s, 3:07, 2:00:01."""
     if seconds is None:
         return ""
