@@ -31,6 +31,7 @@ PURE = {
     "unstuck_broker.backlog",
     "unstuck_broker.comms",
     "unstuck_broker.core",
+    "unstuck_broker.echoes",
     "unstuck_broker.events",
     "unstuck_broker.gate",
     "unstuck_broker.hangs",

@@ -2,7 +2,7 @@
 
 Read `Core.decide` and on from there. An execute_request arrives in `_receive`, gets its run mode in
 `_accept`, starts in `_dispatch`, puts out through `unstuck_broker.relay`, asks for input through
-`unstuck_broker.questions`, and is answered in `_finish`. A worker that dies goes through
+`unstuck_broker.questions`, and is answered in `finish`. A worker that dies goes through
 `unstuck_broker.recovery`, an interrupt through `unstuck_broker.interrupts`.
 
 Each request gets one busy, one reply (where its type has one) and one idle, in this order:
@@ -41,6 +41,7 @@ from unstuck_broker import recovery, replies, served
 from unstuck_broker.actions import Action, SendToWorker
 from unstuck_broker.backlog import Backlog
 from unstuck_broker.comms import CommMirror
+from unstuck_broker.echoes import Echoes
 from unstuck_broker.events import (
     Asked,
     Event,
@@ -102,6 +103,7 @@ class Core:
         self.comms = CommMirror()
         self.subshells = Subshells()
         self.relay = Relay(self)
+        self.echoes = Echoes(self)
         self.questions = Questions(self.out)
         self.interrupts = Interrupts(self)
         self.hangs = Hangs(self)
@@ -138,6 +140,7 @@ class Core:
             case Subscribed(topic):
                 self.out.welcome(topic)
             case WorkerExited():
+                self.echoes.let_go()
                 self.recovery.worker_exited(event)
             case StackTaken(stack, numbers):
                 self.hangs.stack_taken(stack, numbers, now)
@@ -164,12 +167,18 @@ class Core:
     def _tick(self, now: float) -> None:
         """Do what is due."""
         self.waiting.tick(now)
+        self.echoes.tick(now)
         self.interrupts.tick(now)
         self.out.tick(now)
 
     def deadline_s(self) -> float | None:
         """Name the monotonic time at which the core wants to be `Ticked`."""
-        named = (self.timers.deadline_s(), self.interrupts.deadline_s(), *self.out.deadlines_s())
+        named = (
+            self.timers.deadline_s(),
+            self.interrupts.deadline_s(),
+            self.echoes.deadline_s(),
+            *self.out.deadlines_s(),
+        )
         return min((at for at in named if at is not None), default=None)
 
     @property
@@ -198,6 +207,8 @@ class Core:
                 self.timers.set(arrival.number, now + self.config.introspection_deadline_s)
         else:
             self._accept(arrival, now)
+        if request.kind in COMM:
+            self.echoes.heard(now)
 
     def _accept(self, arrival: Arrival, now: float) -> None:
         """Serve a request here, or make it a job with its run mode; refuse it with an answer."""
@@ -268,7 +279,7 @@ class Core:
             case Publish():
                 self.relay.publication(message)
             case Finished():
-                self._finish(message)
+                self._end(message, now)
             case Caught(job=number):
                 self.interrupts.caught(number, now)
             case InputRequest(job=number):
@@ -293,7 +304,14 @@ class Core:
             case _:
                 assert_never(message)
 
-    def _finish(self, message: Finished) -> None:
+    def _end(self, message: Finished, now: float) -> None:
+        job = self.running.get(message.job)
+        if message.is_captured and job is not None:
+            self.echoes.hold(job, message, now)
+        else:
+            self.finish(message)
+
+    def finish(self, message: Finished) -> None:
         """Answer a job that has ended; one that was answered before (deadline, restart) is over."""
         job = self.running.get(message.job)
         if job is None:

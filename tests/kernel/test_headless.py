@@ -286,6 +286,12 @@ def test_what_an_output_widget_captures_is_kept_in_it(tmp_path: Path) -> None:
     assert output["text"] == "inside\n"
 
 
+def test_no_reply_is_overlooked_while_a_widget_captures(tmp_path: Path) -> None:
+    first = "import ipywidgets\nlog = ipywidgets.Output()"
+    ran = run(tmp_path, first, *["with log: print('quince')"] * 60, timeout_s=20)
+    assert ran.report.passed, ran.report.failures
+
+
 def test_cells_run_where_their_notebook_is_unless_told_otherwise(tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     source = "import os; print(os.getcwd())"

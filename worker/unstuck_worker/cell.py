@@ -14,6 +14,7 @@ class Cell:
     __slots__ = (
         "count",
         "error",
+        "is_captured",
         "is_counted",
         "outer",
         "output",
@@ -31,6 +32,8 @@ class Cell:
         self.outer = outer
         self.is_counted = False
         """The cell has a line in the history, and its number is used up."""
+        self.is_captured = False
+        """An ``Output`` widget took outputs of this cell."""
         self.result: ExecutionResult | None = None
         """Where the display hook puts the value of the last expression."""
         self.output: dict[str, Any] | None = None

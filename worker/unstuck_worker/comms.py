@@ -20,7 +20,7 @@ from comm import base_comm
 from IPython.core.getipython import get_ipython
 from typing_extensions import override
 
-from unstuck.jobcontext import get_kernel
+from unstuck.jobcontext import current_job, get_kernel
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping, Sequence
@@ -96,6 +96,7 @@ class Comm(base_comm.BaseComm):
     ) -> None:
         """Send a message of this comm; without a kernel nothing is sent, as with ipykernel."""
         if self.manager is not None:
+            _note_capture(data)
             self.manager.publish(
                 msg_type,
                 {"data": data or {}, "comm_id": self.comm_id, **keys},
@@ -117,6 +118,14 @@ class Comm(base_comm.BaseComm):
     def forget(self) -> None:
         """Take the comm for closed without telling the frontend."""
         self._closed = True
+
+
+def _note_capture(data: dict[str, Any] | None) -> None:
+    """Tell the cell that a frontend captures its outputs (an ``Output`` widget's ``msg_id``)."""
+    state = (data or {}).get("state")
+    job = current_job.get()
+    if job is not None and job.cell is not None and isinstance(state, dict) and "msg_id" in state:
+        job.cell.is_captured = True
 
 
 def _call_between_events(

@@ -129,7 +129,8 @@ class Execution:
         }
         is_error = outcome is Outcome.error
         stop = is_error and stops_on_error(self._metadata, request.stop_on_error)
-        return Reply(outcome, encode_user(content), encode(metadata), stop)
+        is_captured = cell is not None and cell.is_captured
+        return Reply(outcome, encode_user(content), encode(metadata), stop, is_captured)
 
     def _count(self, cell: Cell | None) -> int:
         if cell is not None and cell.is_counted:

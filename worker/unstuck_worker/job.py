@@ -31,6 +31,8 @@ class Reply(NamedTuple):
     content: bytes
     metadata: bytes = b"{}"
     stop_on_error: bool = False
+    is_captured: bool = False
+    """An ``Output`` widget took outputs of this cell."""
 
 
 class Stepping:

@@ -89,7 +89,12 @@ class Runner:
         if self.is_child:
             leave_child(reply)
         message = Finished(
-            context.job, reply.outcome, reply.content, reply.metadata, reply.stop_on_error
+            context.job,
+            reply.outcome,
+            reply.content,
+            reply.metadata,
+            reply.stop_on_error,
+            is_captured=reply.is_captured,
         )
         while not context.finished:
             try:

@@ -19,6 +19,7 @@ from typing_extensions import override
 from unstuck.config import parse_settings
 from unstuck.errors import ConfigError, KernelError
 from unstuck.headless.outputs import OutputChannel
+from unstuck.headless.replies import ReplyChannel
 from unstuck.kernelspec import DEFAULT_NAME, RESOURCES, SpecOptions, is_ours, make_spec
 
 if TYPE_CHECKING:
@@ -203,6 +204,7 @@ async def running_kernel(
             client = manager.client()
             assert isinstance(client, CellClient)
             client.iopub_channel_class = OutputChannel
+            client.shell_channel_class = ReplyChannel
             client.start_channels(hb=False)
             kernel = HeadlessKernel(manager, client, log, _overtime_s(choice, spec))
             try:
