@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 import msgspec
 
 from unstuck.errors import WireError
-from unstuck.protocol import Finished, Publish, Run, ToBroker, ToWorker
+from unstuck.protocol import Finished, FromCopy, Publish, Run, ToBroker, ToCopy, ToWorker
 
 MAX_MESSAGE_BYTES = 1 << 30
 """What is beyond this is refused: a size read from rubbish must not allocate the machine."""
@@ -25,7 +25,7 @@ _encoder = msgspec.msgpack.Encoder()
 M = TypeVar("M")
 
 
-def encode(message: ToWorker | ToBroker) -> list[bytes | memoryview]:
+def encode(message: ToWorker | ToBroker | ToCopy | FromCopy) -> list[bytes | memoryview]:
     """Give the chunks of one frame, ready for ``sendmsg``.
 
     Raises:
@@ -55,7 +55,7 @@ class Decoder(Generic[M]):
     """
 
     def __init__(self, union: object) -> None:
-        """Decode messages of ``union``: `ToWorker` or `ToBroker`."""
+        """Decode messages of ``union``: `ToWorker`, `ToBroker`, `ToCopy` or `FromCopy`."""
         self._decoder: msgspec.msgpack.Decoder[M] = msgspec.msgpack.Decoder(union)
         self._pending = bytearray()
         self._wanted = _HEAD.size

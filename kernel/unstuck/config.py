@@ -7,6 +7,7 @@ kernelspec.
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -19,6 +20,7 @@ Count = Annotated[int, Meta(ge=0)]
 Bytes = Annotated[int, Meta(ge=0)]
 
 InterruptPolicy = Literal["auto", "never", "always"]
+SnapshotPolicy = Literal["off", "auto", "always"]
 
 
 class WorkerConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -36,6 +38,12 @@ class WorkerConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     """The IPython profile whose configuration and start-up files are used."""
     ipython_arguments: list[str] = []
     """``--Class.trait=value`` for IPython's own configurables."""
+    snapshots: SnapshotPolicy = "auto" if sys.platform == "linux" else "off"
+    """Keep a copy of the variables, for a worker that dies: never, when it is cheap, each cell."""
+    snapshot_share: Annotated[float, Meta(gt=0, le=1)] = 0.1
+    """What snapshots may cost of the time that cells take, in a run without pauses."""
+    snapshot_memory_bytes: Bytes = 0
+    """What all snapshots may cost; beyond it they are dropped. 0: a quarter of the memory."""
 
 
 class Config(WorkerConfig, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -48,6 +56,10 @@ class Config(WorkerConfig, frozen=True, forbid_unknown_fields=True, kw_only=True
     """After an interrupt: when KeyboardInterrupt is raised asynchronously too."""
     interrupt_grace_s: Seconds = 2.0
     """After an interrupt: when the stack is shown, and by policy the worker is killed."""
+
+    # Snapshots; the worker's part is above.
+    snapshot_count: Count = 3
+    """How many named snapshots are kept; the oldest is dropped first."""
 
     # Requests.
     introspection_deadline_s: Seconds = 10.0

@@ -1,4 +1,6 @@
-"""Every message between broker and worker, as two tagged unions: `ToWorker` and `ToBroker`.
+"""Every message between broker and worker, as tagged unions: `ToWorker` and `ToBroker`.
+
+A dormant copy of the worker has a connection of its own: `ToCopy` and `FromCopy`.
 
 JSON that only one side reads travels as bytes and is never decoded by the other: the broker hands a
 request's content to the worker as it came, the worker hands a publication's content out as it goes
@@ -12,7 +14,7 @@ twice.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
 from msgspec import Struct
 
@@ -21,6 +23,10 @@ from unstuck.typing import KernelConcurrencyMode, MsgType, RunMode, SocketID
 
 class _Message(Struct, frozen=True, array_like=True):
     """Settings shared by all lane messages: immutable, and arrays on the wire (no field names)."""
+
+
+CopyKind = Literal["promotable", "donor"]
+"""A copy that can become the worker, or one whose memory only is whole."""
 
 
 # --- broker to worker -----------------------------------------------------------------------------
@@ -34,6 +40,8 @@ class Start(_Message, frozen=True, tag="start"):
     settings: dict[str, Any]
     """The worker's share of the configuration: the fields of `unstuck.config.WorkerConfig`."""
     execution_count: int = 1
+    copies_address: str = ""
+    """Abstract AF_UNIX address, without the NUL, where copies report; empty: no snapshots."""
 
 
 class Run(_Message, frozen=True, tag="run"):
@@ -96,7 +104,65 @@ class Stop(_Message, frozen=True, tag="stop"):
     grace_s: float
 
 
-ToWorker = Start | Run | InputReply | Interrupt | Ping | OpenSubshell | CloseSubshell | Stop
+class Receive(_Message, frozen=True, tag="receive"):
+    """Take the variables over from a donor; main lane, right after `Start`.
+
+    `Received` answers before `Ready`.
+    """
+
+    address: str
+    """Abstract AF_UNIX stream address, without the NUL, where the donor listens."""
+    deadline_s: float
+
+
+class SnapshotRow(_Message, frozen=True):
+    """One snapshot as `%snapshots` shows it: a part of `SnapshotList`."""
+
+    number: int
+    name: str
+    taken_at: float
+    """Unix seconds."""
+    cell: int
+    """The execution count of the last cell whose effects it has."""
+    kind: CopyKind
+    reasons: list[str]
+    memory_bytes: int
+    """What dropping it would free; -1 where nobody has measured yet."""
+    is_current: bool
+    """Nothing has run since."""
+
+
+class SnapshotList(_Message, frozen=True, tag="snapshot_list"):
+    """The answer to `AskSnapshots`; thread lane."""
+
+    request: int
+    rows: list[SnapshotRow]
+    last_skipped: str = ""
+    """Why the newest snapshot that was due was not taken; empty where it was."""
+
+
+class RewindAnswer(_Message, frozen=True, tag="rewind_answer"):
+    """The answer to `AskRewind`; thread lane. ``refused`` is empty where it will be done."""
+
+    request: int
+    refused: str
+    to: str = ""
+    """In words: where it will go, and what is undone."""
+
+
+ToWorker = (
+    Start
+    | Run
+    | InputReply
+    | Interrupt
+    | Ping
+    | OpenSubshell
+    | CloseSubshell
+    | Stop
+    | Receive
+    | SnapshotList
+    | RewindAnswer
+)
 
 
 # --- worker to broker (all on the output lane) ----------------------------------------------------
@@ -226,6 +292,67 @@ class NewPipes(_Message, frozen=True, tag="new_pipes"):
     parent_header: bytes
 
 
+class Snapshotting(_Message, frozen=True, tag="snapshotting"):
+    """The main thread forks now; a fork that does not come back in time is a hang."""
+
+    number: int
+    """Counts up in a worker's life; a promoted copy goes on after its own number."""
+    name: str
+    """Empty for one that nobody has asked for."""
+    deadline_s: float
+
+
+class Snapshotted(_Message, frozen=True, tag="snapshotted"):
+    """The fork has come back in the worker; the copy itself says `CopyReady`."""
+
+    number: int
+    cost_s: float
+    faults: int
+    cell: int
+    """The execution count of the last cell that has ended."""
+
+
+class SnapshotSkipped(_Message, frozen=True, tag="snapshot_skipped"):
+    """A snapshot that was due is not taken."""
+
+    number: int
+    name: str
+    reason: str
+
+
+class AskSnapshots(_Message, frozen=True, tag="ask_snapshots"):
+    """`%snapshots`: answered by a `SnapshotList`."""
+
+    request: int
+
+
+class AskRewind(_Message, frozen=True, tag="ask_rewind"):
+    """`%rewind`: after ``job``, go back to a snapshot; answered by a `RewindAnswer`."""
+
+    request: int
+    job: int
+    to: str = ""
+    """A name, a number, or empty: one cell back."""
+
+
+class Received(_Message, frozen=True, tag="received"):
+    """What came from a donor; `Ready` follows."""
+
+    came: int
+    failed: list[tuple[str, str]]
+    """Name and reason."""
+    size_bytes: int
+    seconds: float
+
+
+class TransplantProgress(_Message, frozen=True, tag="transplant_progress"):
+    """How far a `Receive` that takes longer than a second has come."""
+
+    done: int
+    total: int
+    name: str
+
+
 ToBroker = (
     Ready
     | Failed
@@ -240,15 +367,76 @@ ToBroker = (
     | AskRestart
     | AskExit
     | NewPipes
+    | Snapshotting
+    | Snapshotted
+    | SnapshotSkipped
+    | AskSnapshots
+    | AskRewind
+    | Received
+    | TransplantProgress
 )
+
+
+# --- a dormant copy of the worker and the broker, on the copy's own connection --------------------
+
+
+class CopyReady(_Message, frozen=True, tag="copy_ready"):
+    """The first and only word of a dormant copy."""
+
+    number: int
+    """Of the `Snapshotting` that it comes from."""
+    pid: int
+    name: str
+    cell: int
+    kind: CopyKind
+    reasons: list[str]
+    """Why it is a donor: "polars' thread pool"."""
+    lost: list[str]
+    """What lives in the worker and not in the copy: threads by name, children, connections."""
+    taken_at: float
+    """Unix seconds."""
+    history_session: int
+    is_faithful: bool
+    """Promotable, and nothing is lost."""
+
+
+class Promote(_Message, frozen=True, tag="promote"):
+    """Become the worker.
+
+    Its descriptors come with the message (SCM_RIGHTS), for 1, 2, main lane, thread lane, output
+    lane, sync page and stacks. `Ready` follows on the output lane.
+    """
+
+    job_floor: int
+    """No job up to this number runs any more."""
+    cell_floor: int
+    """The execution count goes on after this number."""
+    settings: dict[str, Any]
+
+
+class Donate(_Message, frozen=True, tag="donate"):
+    """Listen on this abstract AF_UNIX stream address, serve one receiver, and end."""
+
+    address: str
+    deadline_s: float
+
+
+ToCopy = Promote | Donate
+FromCopy = CopyReady
 
 __all__ = [
     "AskExit",
     "AskRestart",
+    "AskRewind",
+    "AskSnapshots",
     "Caught",
     "CloseSubshell",
+    "CopyKind",
+    "CopyReady",
+    "Donate",
     "Failed",
     "Finished",
+    "FromCopy",
     "InputReply",
     "InputRequest",
     "Interrupt",
@@ -257,15 +445,26 @@ __all__ = [
     "Outcome",
     "Ping",
     "Pong",
+    "Promote",
     "Publish",
     "Ready",
+    "Receive",
+    "Received",
+    "RewindAnswer",
     "Run",
     "SetConcurrencyMode",
     "SetSettings",
+    "SnapshotList",
+    "SnapshotRow",
+    "SnapshotSkipped",
+    "Snapshotted",
+    "Snapshotting",
     "Start",
     "Stop",
     "Stream",
     "StreamName",
     "ToBroker",
+    "ToCopy",
     "ToWorker",
+    "TransplantProgress",
 ]

@@ -130,6 +130,8 @@ class Tags(StrEnum):
     raises_exception = "raises-exception"
     stop_on_error = "stop-on-error="
     timeout = "timeout="
+    snapshot = "snapshot"
+    no_snapshot = "no-snapshot"
 
 
 class MsgHeader(TypedDict):

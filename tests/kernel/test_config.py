@@ -57,9 +57,9 @@ def test_every_setting_says_what_it_means_and_has_its_unit_in_its_name(name: str
     assert described, f"{name} has no description below it"
     default = DEFAULTS[name]
     if isinstance(default, float):
-        assert name.endswith("_s")
+        assert name.endswith(("_s", "_share"))
     elif isinstance(default, int) and default > 1:
-        assert "bytes" in name
+        assert "bytes" in name or name.endswith("_count")
 
 
 def test_the_defaults_need_no_setting() -> None:

@@ -165,7 +165,14 @@ def test_metadata_keys_and_tags_find_themselves_in_a_dict_by_their_value() -> No
     assert values(MetadataKeys) == ["tags", "timeout", "suppress-error-message"]
     assert {"suppress-error-message": 1}.get(MetadataKeys.suppress_error_message) == 1
     assert Tags.suppress_error in ["suppress-error"]
-    assert values(Tags) == ["suppress-error", "raises-exception", "stop-on-error=", "timeout="]
+    assert values(Tags) == [
+        "suppress-error",
+        "raises-exception",
+        "stop-on-error=",
+        "timeout=",
+        "snapshot",
+        "no-snapshot",
+    ]
 
 
 def test_no_value_is_neither_none_nor_anything_else() -> None:
