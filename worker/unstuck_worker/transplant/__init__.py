@@ -1,0 +1,1 @@
+"""Take the variables of a session to another process, or to a file and back."""

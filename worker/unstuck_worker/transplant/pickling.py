@@ -1,0 +1,175 @@
+"""Pickle variables by cloudpickle, and read them again, in the terms of a session.
+
+Functions of cells keep the namespace of the cells as their globals. A function or class that a
+variable of its own holds is named by the others, so that it travels once.
+"""
+
+# cloudpickle has no types.
+# mypy: allow-untyped-calls
+
+from __future__ import annotations
+
+import io
+import pickle  # noqa: S403  (what is loaded is the user's own session)
+from dataclasses import dataclass, field
+from types import CodeType, FunctionType
+from typing import TYPE_CHECKING, Any
+
+import cloudpickle
+
+from unstuck_worker.transplant import names
+from unstuck_worker.transplant.identity import Identities
+from unstuck_worker.transplant.tensors import Storages
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+PROTOCOL = 5
+OUT_OF_BAND_BYTES = 1 << 16
+"""Buffers from this size on stay out of the pickle: they are not copied."""
+_MEMO_ENTRY_BYTES = 16
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The session that is pickled."""
+
+    namespace: dict[str, Any]
+    defined: Mapping[int, str]
+    """The names of the functions and classes that variables hold, by their ids."""
+    storages: Storages = field(default_factory=Storages)
+    identities: Identities = field(default_factory=Identities)
+
+    @classmethod
+    def of(cls, namespace: dict[str, Any], values: Mapping[str, object]) -> Origin:
+        """Find what the values define."""
+        defined = {
+            id(value): name
+            for name, value in reversed(values.items())
+            if names.is_variable(name) and isinstance(value, FunctionType | type)
+        }
+        return cls(namespace, defined)
+
+
+@dataclass(frozen=True)
+class Pickled:
+    """Some variables as bytes."""
+
+    names: tuple[str, ...]
+    body: bytes
+    buffers: Sequence[pickle.PickleBuffer]
+    needs: frozenset[str]
+    """What must have been read before."""
+    has_code: bool
+    """It has bytecode, which only the same version of Python can run."""
+
+    @property
+    def size_bytes(self) -> int:
+        """How much there is to carry."""
+        return len(self.body) + sum(buffer.raw().nbytes for buffer in self.buffers)
+
+
+class VariablePickler(cloudpickle.Pickler):  # type: ignore[misc]  # it has no types
+    """Pickles the variables of one group."""
+
+    def __init__(self, origin: Origin, members: Iterable[str]) -> None:
+        """Pickle ``members`` by value, and name other functions and classes of the session."""
+        self._file = io.BytesIO()
+        self.buffers: list[pickle.PickleBuffer] = []
+        super().__init__(self._file, protocol=PROTOCOL, buffer_callback=self._keep)
+        self.globals_ref[id(origin.namespace)] = names.Namespace()
+        self._origin = origin
+        self._members = frozenset(members)
+        self._by_value: set[int] = set()
+        self.needs: set[str] = set()
+        self.has_code = False
+        self.last: object = None
+        """The object that was asked last how it is pickled: where it failed, the one to blame."""
+
+    def _keep(self, buffer: pickle.PickleBuffer) -> bool:
+        """Take a buffer out of the pickle, or leave a small one in."""
+        if buffer.raw().nbytes < OUT_OF_BAND_BYTES:
+            return True
+        self.buffers.append(buffer)
+        return False
+
+    def reducer_override(self, obj: Any) -> Any:  # noqa: ANN401  (the pickler's)
+        """Say how an object is pickled; NotImplemented: as it says itself."""
+        self.last = obj
+        if isinstance(obj, FunctionType | type):
+            name = self._origin.defined.get(id(obj))
+            if name is not None and name not in self._members:
+                self.needs.add(name)
+                return names.variable, (name,)
+            reduced = super().reducer_override(obj)
+            if reduced is not NotImplemented:
+                self._by_value.add(id(obj))
+            return reduced
+        if isinstance(obj, CodeType):
+            self.has_code = True
+        return self._origin.storages.reduce(obj)
+
+    def _dynamic_function_reduce(self, func: FunctionType) -> Any:  # noqa: ANN401
+        """Leave the globals of a cell's function behind: they come as variables."""
+        make, arguments, (state, slots), *rest = super()._dynamic_function_reduce(func)
+        if func.__globals__ is self._origin.namespace:
+            slots["__globals__"] = {}
+        return (make, arguments, (state, slots), *rest)
+
+    def pickle(self, values: Mapping[str, object]) -> Pickled:
+        """Pickle the group."""
+        self.dump(dict(values))
+        needs, body = frozenset(self.needs), self._file.getvalue()
+        return Pickled(tuple(values), body, self.buffers, needs, self.has_code)
+
+    @property
+    def memo_entries(self) -> int:
+        """About how many objects were met: the table's size, which is all that can be asked."""
+        return int(self.__sizeof__()) // _MEMO_ENTRY_BYTES
+
+    def identities(self) -> dict[int, object]:
+        """Give what was met and may not be doubled, by id."""
+        memo: dict[int, tuple[int, object]] = self.memo.copy()
+        matters = self._origin.identities
+        kept = {key: obj for key, (_, obj) in memo.items() if matters[type(obj)]}
+        return {
+            key: obj
+            for key, obj in kept.items()
+            if not isinstance(obj, FunctionType) or key in self._by_value
+        }
+
+
+class Finder(VariablePickler):
+    """Looks for known objects in a variable that is too big to list all of its own."""
+
+    def __init__(self, origin: Origin, members: Iterable[str], wanted: set[int]) -> None:
+        """Look for objects of these ids."""
+        super().__init__(origin, members)
+        self._wanted = wanted
+        self.found: set[int] = set()
+
+    def persistent_id(self, obj: Any) -> None:  # noqa: ANN401  (the pickler's)
+        """See an object."""
+        if id(obj) in self._wanted:
+            self.found.add(id(obj))
+
+
+class VariableUnpickler(pickle.Unpickler):
+    """Reads one group."""
+
+    def __init__(
+        self,
+        body: bytes | bytearray | memoryview,
+        buffers: Iterable[Any],
+        namespace: dict[str, Any],
+        variable: Callable[[str], object],
+    ) -> None:
+        """Read what refers to ``namespace``; ``variable`` gives what came before."""
+        super().__init__(io.BytesIO(body), buffers=buffers)
+        self._own = {"namespace": lambda: namespace, "variable": variable}
+
+    def find_class(self, module_name: str, global_name: str, /) -> Any:  # noqa: ANN401
+        """Find a global; what only the reader knows is given by it."""
+        if module_name == names.__name__ and global_name in self._own:
+            return self._own[global_name]
+        return super().find_class(module_name, global_name)
