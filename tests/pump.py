@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ledger import Ledger
 from unstuck.config import Config
 from unstuck.protocol import (
+    CopyReady,
     Finished,
     InputReply,
     InputRequest,
@@ -20,6 +21,8 @@ from unstuck.protocol import (
     Publish,
     Ready,
     Run,
+    Snapshotted,
+    Snapshotting,
     Stream,
     StreamName,
     ToBroker,
@@ -29,10 +32,12 @@ from unstuck_broker import replies
 from unstuck_broker.actions import (
     Action,
     AskClient,
+    DropCopies,
     Exit,
     KillWorker,
     Log,
     MeasureUsage,
+    PromoteCopy,
     PublishToClients,
     ReplyToClient,
     SendToWorker,
@@ -43,6 +48,7 @@ from unstuck_broker.actions import (
 )
 from unstuck_broker.core import Core, KernelFacts
 from unstuck_broker.events import (
+    CopyAppeared,
     Event,
     FromWorker,
     Measured,
@@ -100,6 +106,15 @@ def make_request(
     )
 
 
+def make_word(number: int, **more: Any) -> CopyReady:  # noqa: ANN401 - of any field
+    """Make what a faithful copy says of itself."""
+    fields: dict[str, Any] = {
+        "name": "", "cell": 1, "kind": "promotable", "reasons": [], "lost": [],
+        "taken_at": 1e9, "history_session": 1, "is_faithful": True,
+    }  # fmt: skip
+    return CopyReady(number=number, pid=9000 + number, **{**fields, **more})
+
+
 class Pump:
     """A core whose worker and clients are played by the test.
 
@@ -119,6 +134,8 @@ class Pump:
         self.jobs: dict[int, Run] = {}
         self.questions: dict[int, int] = {}
         """Open input requests: number to job."""
+        self.copies: set[int] = set()
+        """Dormant copies, by number."""
         self.due: deque[Event] = deque()
         self.exit: Exit | None = None
         self.actions: list[Action] = []
@@ -252,6 +269,21 @@ class Pump:
         self.start()
         return self.ready()
 
+    def snapshot(self, number: int, *, name: str = "", **more: Any) -> list[Action]:  # noqa: ANN401
+        """Let the worker take a snapshot, and its copy report; ``more`` is of its `CopyReady`."""
+        self.begin_snapshot(number, name=name)
+        self.say(Snapshotted(number, 0.001, 10, 1))
+        return self.copy_appears(number, name=name, **more)
+
+    def begin_snapshot(self, number: int, *, name: str = "", deadline_s: float = 2.0) -> None:
+        """Let the worker fork."""
+        self.say(Snapshotting(number, name, deadline_s))
+
+    def copy_appears(self, number: int, **more: Any) -> list[Action]:  # noqa: ANN401
+        """Let a copy report."""
+        self.copies.add(number)
+        return self.feed(CopyAppeared(make_word(number, **more)))
+
     def job_of(self, msg_id: str) -> int:
         """Give the number of the running job of a request."""
         return next(job for job, run in self.jobs.items() if _msg_id(run.header) == msg_id)
@@ -267,8 +299,16 @@ class Pump:
                 self.questions.pop(number, None)
             case KillWorker() | StopWorker():
                 self.doomed = self.process != "none"
-            case SpawnWorker():
+            case SpawnWorker(_, donor):
                 self.to_spawn += 1
+                if donor is not None:
+                    self.copies.remove(donor)
+            case PromoteCopy(number):
+                assert self.process == "none", "a copy promoted beside a worker"
+                self.copies.remove(number)
+                self.process = "starting"
+            case DropCopies(numbers):
+                self.copies.difference_update(numbers)
             case TakeStack(number):
                 self.due.append(StackTaken("File x, line 3", (number,)))
             case MeasureUsage(job):

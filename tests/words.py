@@ -9,10 +9,12 @@ from unstuck.protocol import CloseSubshell, InputReply, Interrupt, OpenSubshell,
 from unstuck_broker.actions import (
     Action,
     AskClient,
+    DropCopies,
     Exit,
     KillWorker,
     Log,
     MeasureUsage,
+    PromoteCopy,
     PublishToClients,
     ReplyToClient,
     SendToWorker,
@@ -49,8 +51,13 @@ def _tell(action: Action) -> str:
             return f"kill: {reason.words}"
         case StopWorker(grace_s):
             return f"stop within {grace_s:g} s"
-        case SpawnWorker(delay_s):
-            return f"spawn in {delay_s:g} s" if delay_s else "spawn"
+        case SpawnWorker(delay_s, donor):
+            words = f"spawn in {delay_s:g} s" if delay_s else "spawn"
+            return words if donor is None else f"{words} with donor {donor}"
+        case PromoteCopy(number):
+            return f"promote copy {number}"
+        case DropCopies(numbers):
+            return f"drop copies {', '.join(map(str, numbers))}"
         case TakeStack(number):
             return f"take stack {number}"
         case MeasureUsage(job):

@@ -7,7 +7,7 @@ from enum import Enum
 
 from msgspec import Struct
 
-from unstuck.protocol import ToWorker
+from unstuck.protocol import Promote, ToWorker
 from unstuck_broker.reason import Reason
 from unstuck_broker.wire import Request
 
@@ -60,6 +60,8 @@ class SpawnWorker(Struct, frozen=True):
     """Start a worker, after ``delay_s`` when the last ones did not get up."""
 
     delay_s: float = 0.0
+    donor: int | None = None
+    """The number of the copy whose variables it takes over."""
 
 
 class SignalWorker(Struct, frozen=True):
@@ -92,6 +94,19 @@ class MeasureUsage(Struct, frozen=True):
     job: int
 
 
+class PromoteCopy(Struct, frozen=True):
+    """Make a dormant copy the worker."""
+
+    number: int
+    order: Promote
+
+
+class DropCopies(Struct, frozen=True):
+    """Kill dormant copies."""
+
+    numbers: tuple[int, ...]
+
+
 class Exit(Struct, frozen=True):
     """End the kernel: get the replies out, leave the worker its grace, exit."""
 
@@ -115,6 +130,8 @@ Action = (
     | StopWorker
     | TakeStack
     | MeasureUsage
+    | PromoteCopy
+    | DropCopies
     | Exit
     | Log
 )

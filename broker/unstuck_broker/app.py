@@ -23,10 +23,12 @@ from unstuck_broker import replies
 from unstuck_broker.actions import (
     Action,
     AskClient,
+    DropCopies,
     Exit,
     KillWorker,
     Log,
     MeasureUsage,
+    PromoteCopy,
     PublishToClients,
     ReplyToClient,
     SendToWorker,
@@ -35,11 +37,14 @@ from unstuck_broker.actions import (
     StopWorker,
     TakeStack,
 )
+from unstuck_broker.copywatch import CopyWatch
+from unstuck_broker.dormant import Dormant
 from unstuck_broker.events import (
     Asked,
     Event,
     FromWorker,
     Measured,
+    OutputsHeld,
     Received,
     Signalled,
     Subscribed,
@@ -105,9 +110,11 @@ class App:
         self._loop = loop = asyncio.get_running_loop()
         self._ended = asyncio.Event()
         self._publisher = Publisher(self._sockets, self._config, loop, self._flow)
+        self._dormant = dormant = Dormant(loop, self._core.facts.copies_address, self._emit)
         self._supervisor = Supervisor(
-            loop, self._config, self._emit, self._template, self._core.start_message
+            loop, self._config, self._emit, self._template, self._core.start_message, dormant
         )
+        self._copy_watch = CopyWatch(loop, dormant, self._supervisor, self._emit)
         self._watch = Watch(loop, self._supervisor, self._emit)
         self._supervisor.attach(self._first_worker)
         loop.add_signal_handler(signal.SIGINT, self._emit, Signalled())
@@ -205,6 +212,7 @@ class App:
         finally:
             self._deciding = False
         self._watch.follow(self._core.config, busy=bool(self._core.running))
+        self._copy_watch.follow(self._core.config)
         self._set_timer()
 
     def _terminate(self) -> None:
@@ -257,8 +265,12 @@ class App:
                 header = request.header_json
                 self._send(SocketID.stdin, request.idents, "input_request", content, header)
                 self._emit(Asked(number, self._wire.last_msg_id))
-            case SpawnWorker(delay_s):
-                supervisor.spawn(delay_s)
+            case SpawnWorker(delay_s, donor):
+                supervisor.spawn(delay_s, donor)
+            case PromoteCopy(number, order):
+                supervisor.promote(number, order)
+            case DropCopies(numbers):
+                self._dormant.drop(numbers)
             case SignalWorker(tree):
                 supervisor.interrupt(whole_tree=tree)
             case KillWorker(reason):
@@ -335,6 +347,7 @@ class App:
             self._supervisor.pause()
         else:
             self._supervisor.resume()
+        self._loop.call_soon(self._emit, OutputsHeld(blocked))
 
     # --- time -------------------------------------------------------------------------------------
 
@@ -365,6 +378,7 @@ class App:
             exited = supervisor.exited.wait()
             await asyncio.wait_for(exited, _RESTART_S if is_restart else _EXIT_S)
         self._publisher.retry()
+        self._dormant.close()
         supervisor.leave()
 
     def _log(self, line: str) -> None:

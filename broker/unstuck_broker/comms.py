@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import msgspec
 from msgspec import Struct
+
+from unstuck.typing import MsgType
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from unstuck_broker.job import Job
 
 
 class _CommContent(Struct):
@@ -44,8 +53,20 @@ class CommMirror:
             if target_name is None or target == target_name
         }
 
-    def close_all(self) -> list[str]:
-        """Forget all comms; give their ids."""
-        ids = list(self._targets)
-        self._targets.clear()
+    def opening(self, jobs: Iterable[Job]) -> set[str]:
+        """Name the comms that clients have opened by jobs that have not ended."""
+        ids: set[str] = set()
+        for job in jobs:
+            if job.kind is MsgType.comm_open:
+                try:
+                    ids.add(_decoder.decode(job.request.content_json).comm_id)
+                except msgspec.MsgspecError:
+                    continue
+        return ids
+
+    def close_all(self, keep: frozenset[str] = frozenset()) -> list[str]:
+        """Forget all comms but those to ``keep``; give their ids."""
+        ids = [comm_id for comm_id in self._targets if comm_id not in keep]
+        for comm_id in ids:
+            del self._targets[comm_id]
         return ids

@@ -21,6 +21,8 @@ from unstuck.errors import ConfigError
 from unstuck.protocol import (
     AskExit,
     AskRestart,
+    AskRewind,
+    AskSnapshots,
     Caught,
     Failed,
     Finished,
@@ -32,9 +34,16 @@ from unstuck.protocol import (
     Ready,
     SetConcurrencyMode,
     SetSettings,
+    SnapshotSkipped,
+    Snapshotted,
+    Snapshotting,
     Start,
     Stream,
     ToBroker,
+    TransplantProgress,
+)
+from unstuck.protocol import (
+    Received as TookOver,
 )
 from unstuck.typing import BrokerMsgType, KernelConcurrencyMode, SocketID
 from unstuck_broker import recovery, replies, served
@@ -44,10 +53,14 @@ from unstuck_broker.comms import CommMirror
 from unstuck_broker.echoes import Echoes
 from unstuck_broker.events import (
     Asked,
+    CopiesMeasured,
+    CopyAppeared,
+    CopyGone,
     Event,
     FromWorker,
     LimitExceeded,
     Measured,
+    OutputsHeld,
     PipeText,
     Received,
     Signalled,
@@ -66,6 +79,8 @@ from unstuck_broker.lifecycle import E, Life, S
 from unstuck_broker.outbox import NO_PARENT, Outbox
 from unstuck_broker.questions import Questions
 from unstuck_broker.relay import Relay
+from unstuck_broker.revival import Revival
+from unstuck_broker.rewind import Rewind
 from unstuck_broker.subshells import Subshells
 from unstuck_broker.timers import Timers
 from unstuck_broker.waiting import Waiting
@@ -80,6 +95,8 @@ class KernelFacts(Struct, frozen=True):
     session: str
     connection_file: str
     ports: dict[str, int]
+    copies_address: str = ""
+    """Where dormant copies of the worker report; empty where there are none."""
 
 
 class Core:
@@ -108,6 +125,8 @@ class Core:
         self.interrupts = Interrupts(self)
         self.hangs = Hangs(self)
         self.recovery = recovery.Recovery(self)
+        self.revival = Revival(self)
+        self.rewind = Rewind(self)
         self.served = served.Served(self)
         self.concurrency_mode = KernelConcurrencyMode.default
         self.banner = ""
@@ -141,7 +160,7 @@ class Core:
                 self.out.welcome(topic)
             case WorkerExited():
                 self.echoes.let_go()
-                self.recovery.worker_exited(event)
+                self.recovery.worker_exited(event, now)
             case StackTaken(stack, numbers):
                 self.hangs.stack_taken(stack, numbers, now)
                 self.interrupts.stack_taken(stack, numbers, now)
@@ -154,6 +173,8 @@ class Core:
                 self.hangs.progress(event, now)
             case LimitExceeded(reason):
                 self.recovery.kill(reason)
+            case CopyAppeared() | CopyGone() | CopiesMeasured() | OutputsHeld():
+                self.revival.take(event)
             case Signalled():
                 self.interrupts.interrupt(None, now)
             case Terminated():
@@ -169,6 +190,7 @@ class Core:
         self.waiting.tick(now)
         self.echoes.tick(now)
         self.interrupts.tick(now)
+        self.revival.tick(now)
         self.out.tick(now)
 
     def deadline_s(self) -> float | None:
@@ -177,6 +199,7 @@ class Core:
             self.timers.deadline_s(),
             self.interrupts.deadline_s(),
             self.echoes.deadline_s(),
+            self.revival.deadline_s(),
             *self.out.deadlines_s(),
         )
         return min((at for at in named if at is not None), default=None)
@@ -287,7 +310,7 @@ class Core:
             case Ready(banner=banner, pid=pid):
                 self.banner = banner
                 self.worker_pid = pid
-                self.recovery.worker_ready()
+                self.recovery.worker_ready(now)
             case Failed(reason, traceback):
                 self.recovery.worker_failed(reason, traceback)
             case SetConcurrencyMode(mode):
@@ -299,6 +322,14 @@ class Core:
             case AskExit(keep_kernel=keep_kernel, job=number):
                 if not keep_kernel:
                     self.recovery.ask("exit", number)
+            case Snapshotting() | Snapshotted() | SnapshotSkipped():
+                self.revival.heard(message, now)
+            case TookOver():
+                self.revival.received(message)
+            case TransplantProgress():
+                self.revival.progress(message, now)
+            case AskSnapshots() | AskRewind():
+                self.rewind.asked(message)
             case Pong() | NewPipes():
                 pass  # `supervisor` and `pipes` have acted on them.
             case _:
@@ -306,6 +337,10 @@ class Core:
 
     def _end(self, message: Finished, now: float) -> None:
         job = self.running.get(message.job)
+        if self.rewind.holds(message):
+            return
+        if job is not None:
+            self.revival.ended(job)
         if message.is_captured and job is not None:
             self.echoes.hold(job, message, now)
         else:
@@ -366,6 +401,8 @@ class Core:
             self.config = make_config(now_set | settings)
         except ConfigError as error:
             self.out.log(f"refused settings why={str(error)!r}")
+        if self.config.snapshots == "off":
+            self.revival.drop_all()
 
     def start_message(self) -> Start:
         """Tell a new worker who it is."""
@@ -373,4 +410,7 @@ class Core:
             session=self.facts.session,
             connection_file=self.facts.connection_file,
             settings=worker_settings(self.config),
+            execution_count=self.revival.next_cell,
+            copies_address=self.facts.copies_address,
+            snapshot_floor=self.revival.copies.highest,
         )

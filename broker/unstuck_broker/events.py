@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from unstuck.protocol import StreamName, ToBroker
+from unstuck.protocol import CopyReady, StreamName, ToBroker
 from unstuck_broker.reason import Reason
 from unstuck_broker.wire import Request
 
@@ -85,6 +85,35 @@ class LimitExceeded(Struct, frozen=True):
     reason: Reason
 
 
+class CopyAppeared(Struct, frozen=True):
+    """A dormant copy of the worker says that it is there."""
+
+    word: CopyReady
+
+
+class CopyGone(Struct, frozen=True):
+    """A dormant copy has ended by itself."""
+
+    number: int
+
+
+class CopiesMeasured(Struct, frozen=True):
+    """What the dormant copies cost."""
+
+    memory: dict[int, int]
+    """By number: the bytes that dropping this one alone would free."""
+    total_bytes: int
+    """What dropping all would free."""
+    budget_bytes: int
+    """What they may cost."""
+
+
+class OutputsHeld(Struct, frozen=True):
+    """Whether the worker's outputs are left unread, since a subscriber is behind."""
+
+    held: bool
+
+
 class Signalled(Struct, frozen=True):
     """The broker got SIGINT: a terminal's Ctrl-C, or a KernelManager in signal mode."""
 
@@ -108,6 +137,10 @@ Event = (
     | Measured
     | WorkerProgress
     | LimitExceeded
+    | CopyAppeared
+    | CopyGone
+    | CopiesMeasured
+    | OutputsHeld
     | Signalled
     | Terminated
     | Ticked

@@ -102,7 +102,11 @@ class Interrupts:
     def tick(self, now: float) -> None:
         """Climb where it is time; a worker that is being killed is left alone."""
         for ladder in list(self._ladders):
-            while self._core.life.takes_jobs and (rung := ladder.climb(now)) is not None:
+            is_safe = self._core.revival.is_safe(ladder.jobs)
+            while self._core.life.takes_jobs:
+                rung = ladder.climb(now, is_safe=is_safe)
+                if rung is None:
+                    break
                 self._take(rung, ladder)
 
     def _take(self, rung: Rung, ladder: Ladder) -> None:
@@ -139,7 +143,7 @@ class Interrupts:
             if ladder.policy == "never":
                 then = "interrupt_policy is never: the worker is left alone"
             else:
-                then = "interrupt again to kill it; all variables of this session will be lost"
+                then = f"interrupt again to kill it; {core.revival.prospect()}"
             after = f"{core.config.interrupt_grace_s:g} s after the interrupt"
             text = f"\n[unstuck] still running {after}; {then}.\n{shorten(stack)}\n"
             for number in sorted(ladder.jobs):

@@ -79,15 +79,21 @@ class Ladder:
             case Rung.LOOKED | Rung.ANNOUNCED | Rung.KILL:
                 return None
 
-    def climb(self, now: float) -> Rung | None:
-        """Take the next rung if its time has come; None if it has not."""
+    def climb(self, now: float, *, is_safe: bool = False) -> Rung | None:
+        """Take the next rung if its time has come; None if it has not.
+
+        Args:
+            now: monotonic seconds.
+            is_safe: a kill would cost nothing but the jobs that are to end.
+        """
         deadline = self.deadline_s()
         if deadline is None or now < deadline:
             return None
         if self.rung is Rung.SIGNALLED:
             self.rung = Rung.RAISED
         else:
-            self.rung = Rung.KILL if self.policy == "always" else Rung.LOOKED
+            kills = self.policy == "always" or (self.policy == "auto" and is_safe)
+            self.rung = Rung.KILL if kills else Rung.LOOKED
         return self.rung
 
     def announce(self) -> bool:

@@ -24,6 +24,10 @@ class Why(Enum):
     """It was asked to end and has not."""
     START = "start"
     """It could not be started, or its shell was not there in time."""
+    SNAPSHOT = "snapshot"
+    """It did not come back from the fork of a snapshot."""
+    REWIND = "rewind"
+    """A rewind was asked for."""
     LANE_CLOSED = "lane closed"
     """It has closed its output lane; a dying worker does so, too."""
     LANE_BROKEN = "lane broken"
@@ -41,6 +45,7 @@ INTERRUPT = Reason(Why.INTERRUPT, "the cell did not react to its interrupt")
 TIMEOUT = Reason(Why.TIMEOUT, "the cell did not end within its timeout")
 RESTART = Reason(Why.RESTART, "restart")
 STOP = Reason(Why.STOP)
+REWIND = Reason(Why.REWIND, "rewind")
 
 _LIMITS = {Why.MEMORY: "MemoryError", Why.PROCESSES: "ProcessLimitExceeded"}
 

@@ -17,6 +17,7 @@ from unstuck_broker.actions import Exit, KillWorker, PublishToClients, SpawnWork
 from unstuck_broker.lifecycle import E, S
 from unstuck_broker.outbox import NO_PARENT
 from unstuck_broker.reason import RESTART, error_name
+from unstuck_broker.revival import Loss
 from unstuck_broker.stacktext import shorten
 
 if TYPE_CHECKING:
@@ -61,8 +62,8 @@ class Recovery:
             self._core.life.advance(E.KILL_SENT)
             self._core.out.order(KillWorker(reason))
 
-    def worker_exited(self, event: WorkerExited) -> None:
-        """Answer what it ran, close its comms, and start the next one."""
+    def worker_exited(self, event: WorkerExited, now: float) -> None:
+        """Bring a copy to life; without one answer what it ran, and start the next one."""
         core = self._core
         if core.life.ended:
             if core.life.state is S.STOPPING:
@@ -74,19 +75,32 @@ class Recovery:
         delay_s = self._backoff_s()
         cause = self._failure or describe(event)
         core.out.log(f"worker died state={before.value} cause={cause!r} next_in_s={delay_s:g}")
-        self._answer_running(event, cause)
-        if self._reached is S.STARTING:
+        core.questions.forget_all()
+        core.hangs.forget()
+        core.worker_pid = None
+        self._failure = ""
+        reached, self._reached = self._reached, S.STARTING
+        after, self._after = self._after, None
+        is_exit = after is not None and after[1] == "exit"
+        attempt = core.revival.attempt
+        core.out.flush_all()
+        if not is_exit and core.revival.begin(event, cause, self._losses(event, cause), now):
+            self._answer_others(cause)
+            return
+        core.rewind.forget()
+        losses = self._losses(event, cause)
+        if attempt is not None:
+            known = {loss.job: loss for loss in attempt.losses}
+            losses = [known.get(loss.job, loss) for loss in losses]
+            event, reached = attempt.event, S.BUSY
+        self.end_lost(losses, event, cause, "all variables were lost")
+        if reached is S.STARTING:
             self._answer_waiting(event, cause, delay_s)
         else:
             self._lost = True
-        self._close_comms()
-        core.questions.forget_all()
+        self.close_comms()
         core.concurrency_mode = KernelConcurrencyMode.default
-        core.worker_pid = None
-        self._failure = ""
-        self._reached = S.STARTING
-        after, self._after = self._after, None
-        if after is not None and after[1] == "exit":
+        if is_exit:
             self.shutdown(restart=False)
         else:
             core.out.order(SpawnWorker(delay_s))
@@ -98,29 +112,54 @@ class Recovery:
         # The exponent is bounded, too: a kernel may be left in such a loop for months.
         return min(_LONGEST_BACKOFF_S, 0.5 * 2.0 ** min(self._deaths - 2, 10))
 
-    def _answer_running(self, event: WorkerExited, cause: str) -> None:
+    def _losses(self, event: WorkerExited, cause: str) -> list[Loss]:
+        """List the cells that die with the worker."""
         core = self._core
-        core.out.flush_all()
+        held = core.rewind.held_job
+        losses: list[Loss] = []
+        for job in self._running():
+            if job.is_cell and job.number != held:
+                ename, why = self._name_error(job, cause, event.reason)
+                losses.append(Loss(job.number, ename, why, core.interrupts.horizon(job)))
+        return losses
+
+    def _answer_others(self, cause: str) -> None:
+        """Answer what is no cell: nothing that comes back changes this."""
+        for job in self._running():
+            if not job.is_cell:
+                self._leave_unanswered(job, cause)
+
+    def end_lost(self, losses: list[Loss], event: WorkerExited, cause: str, state: str) -> None:
+        """Answer all that died with the worker; ``state`` says what became of the variables."""
+        core = self._core
+        known = {loss.job: loss for loss in losses}
         failed: list[tuple[Job, int]] = []
-        for job in sorted(core.running.values(), key=lambda job: job.number):
-            if job.is_cell:
-                ename, evalue = self._name_error(job, cause, event.reason)
-                core.fail(job, ename, evalue, _traceback(ename, evalue, event))
-                failed.append((job, core.interrupts.horizon(job)))
-            else:
-                core.out.reply(job.request, replies.unanswered(job.request, cause))
-            core.conclude(job)
+        for job in self._running():
+            loss = known.get(job.number)
+            if not job.is_cell:
+                self._leave_unanswered(job, cause)
+            elif loss is not None:
+                evalue = f"{loss.cause}; {state}"
+                core.fail(job, loss.ename, evalue, _traceback(loss.ename, evalue, event))
+                core.conclude(job)
+                failed.append((job, loss.horizon))
         for job, horizon in failed:
             if job.stop_on_error:
                 core.waiting.abort_behind(job, horizon)
 
+    def _leave_unanswered(self, job: Job, cause: str) -> None:
+        self._core.out.reply(job.request, replies.unanswered(job.request, cause))
+        self._core.conclude(job)
+
+    def _running(self) -> list[Job]:
+        return sorted(self._core.running.values(), key=lambda job: job.number)
+
     def _name_error(self, job: Job, cause: str, reason: Reason | None) -> tuple[str, str]:
-        lost = "all variables were lost"
         if job.timed_out:
-            return "TimeoutError", f"the cell ran longer than {job.timeout_s:g} s; {cause}; {lost}"
+            return "TimeoutError", f"the cell ran longer than {job.timeout_s:g} s; {cause}"
         if self._core.interrupts.gave_up(job):
-            return "KeyboardInterrupt", f"{cause}; {lost}"
-        return error_name(reason), f"{cause}; {lost}"
+            return "KeyboardInterrupt", cause
+        return error_name(reason), cause
 
     def _answer_waiting(self, event: WorkerExited, cause: str, delay_s: float) -> None:
         """Answer what waits for a worker that cannot start; the reply says when the next try is."""
@@ -138,9 +177,10 @@ class Recovery:
                 out.reply(request, replies.unanswered(request, evalue))
             out.status(replies.IDLE, request.header_json)
 
-    def _close_comms(self) -> None:
+    def close_comms(self, keep: frozenset[str] = frozenset()) -> None:
+        """Close the comms whose other end has died with the worker."""
         out = self._core.out
-        for comm_id in self._core.comms.close_all():
+        for comm_id in self._core.comms.close_all(keep):
             content = replies.encode({"comm_id": comm_id, "data": {}})
             topic = f"comm-{comm_id}".encode()
             out.publish(PublishToClients("comm_close", content, topic=topic))
@@ -152,15 +192,16 @@ class Recovery:
         if self._reached is S.STARTING:
             self._failure = f"{reason}\n{traceback}".rstrip()
 
-    def worker_ready(self) -> None:
+    def worker_ready(self, now: float) -> None:
         """Let requests run; a worker that is being killed or stopped may still have said so."""
         core = self._core
         before = core.life.state
         if before not in (S.STARTING, S.RECOVERING):
             return
+        is_revived = core.revival.worker_ready(now)
         core.life.advance(E.SHELL_READY)
         self._reached = S.READY
-        if before is S.RECOVERING and not self._lost:
+        if before is S.RECOVERING and not self._lost and not is_revived:
             core.out.status(replies.IDLE)
 
     def job_started(self) -> None:
@@ -257,8 +298,10 @@ class Recovery:
         """Answer each request that runs or waits for the worker; ladders end with their jobs."""
         core = self._core
         self._after = None
+        core.rewind.forget()
+        core.revival.drop_all()
         core.out.flush_all()
-        for job in sorted(core.running.values(), key=lambda job: job.number):
+        for job in self._running():
             if job.is_cell:
                 core.fail(job, ename, evalue, [f"{ename}: {evalue}"])
             else:

@@ -61,6 +61,7 @@ class Relay:
         if job is not None:
             if msg_type == "execute_input":
                 _note_count(job, message.content)
+                core.revival.last_cell = max(core.revival.last_cell, job.execution_count or 0)
             elif msg_type == "error" and job.timed_out:
                 return  # The cell's KeyboardInterrupt was our timeout: its reply says so.
             elif msg_type in _METERED and not job.meter.take(len(message.content)):

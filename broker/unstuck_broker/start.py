@@ -62,7 +62,9 @@ def _serve(options: Options, sockets: Sockets, worker: WorkerProcess, template: 
     key, scheme = connection.key, connection.signature_scheme
     wire = Wire(key, scheme, session, _username(), os.getpid())
     ports = {f"{channel}_port": port for channel, port in connection.ports.items()}
-    core = Core(options.config, KernelFacts(session, str(connection.path), ports))
+    copies_address = os.urandom(16).hex() if sys.platform == "linux" else ""
+    facts = KernelFacts(session, str(connection.path), ports, copies_address)
+    core = Core(options.config, facts)
     gc.freeze()
     gc.enable()
     app = App(options.config, core, wire, sockets, worker, template, options.launcher_pid)

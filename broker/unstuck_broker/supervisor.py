@@ -15,7 +15,9 @@ from unstuck.protocol import (
     NewPipes,
     Ping,
     Pong,
+    Promote,
     Ready,
+    Snapshotted,
     Start,
     Stop,
     StreamName,
@@ -25,6 +27,7 @@ from unstuck.protocol import (
 from unstuck.stack import STACK_SIGNAL
 from unstuck_broker import tree
 from unstuck_broker.actions import Lane
+from unstuck_broker.dormant import DONATION_S, PROMOTION_S
 from unstuck_broker.events import Event, FromWorker, PipeText, StackTaken, WorkerExited
 from unstuck_broker.lane import LaneReader, LaneWriter
 from unstuck_broker.pipes import Pipes
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from unstuck.config import Config
+    from unstuck_broker.dormant import Dormant
     from unstuck_broker.template import Template
 
 _EOF_GRACE_S = 0.2
@@ -62,6 +66,7 @@ class Supervisor:
         emit: Callable[[Event], None],
         template: Template,
         start_message: Callable[[], Start],
+        dormant: Dormant,
     ) -> None:
         """Supervise for a core.
 
@@ -71,12 +76,14 @@ class Supervisor:
             emit: gets each event.
             template: where workers come from.
             start_message: makes the first message of a worker.
+            dormant: the copies of the worker.
         """
         self._loop = loop
         self._config = config
         self._emit = emit
         self._template = template
         self._start_message = start_message
+        self._dormant = dormant
         self._process: WorkerProcess | None = None
         self._next: asyncio.Task[WorkerProcess] | None = None
         """Brings up the next worker while the one before it ends."""
@@ -93,8 +100,16 @@ class Supervisor:
 
     # --- start ------------------------------------------------------------------------------------
 
-    def attach(self, process: WorkerProcess, *, told: bool = False) -> None:
-        """Take a worker that was just started into service; ``told``: it has its ``Start``."""
+    def attach(
+        self, process: WorkerProcess, *, told: bool = False, donor: int | None = None
+    ) -> None:
+        """Take a worker into service that was just started, or promoted.
+
+        Args:
+            process: the worker.
+            told: it has its ``Start``, or needs none.
+            donor: the copy that it takes its variables over from.
+        """
         loop = self._loop
         self._process = process
         self._reason = None
@@ -116,18 +131,34 @@ class Supervisor:
         if not told:
             self._main.send(self._start_message())
         deadline_s = self._config.start_deadline_s
+        if donor is not None:
+            self._main.send(self._dormant.donate(donor))
+            deadline_s += DONATION_S
         self._start_timer = self._later(
             deadline_s,
             self.kill,
             Reason(Why.START, f"its shell was not there after {deadline_s:g} s"),
         )
 
-    def spawn(self, delay_s: float) -> None:
-        """Start a worker after a delay."""
+    def spawn(self, delay_s: float, donor: int | None = None) -> None:
+        """Start a worker after a delay; it takes over the variables of a ``donor``."""
         if delay_s:
-            self._later(delay_s, self.spawn, 0.0)
+            self._later(delay_s, self.spawn, 0.0, donor)
             return
-        self._spawning = self._loop.create_task(self._spawn())
+        self._spawning = self._loop.create_task(self._spawn(donor))
+
+    def promote(self, number: int, order: Promote) -> None:
+        """Make a dormant copy the worker."""
+        try:
+            process = self._dormant.promote(number, order)
+        except OSError as error:
+            reason = Reason(Why.START, f"the copy could not become the worker: {error}")
+            self._loop.call_soon(self._emit, WorkerExited(None, None, reason=reason))
+            return
+        self.attach(process, told=True)
+        self._start_timer.cancel()
+        reason = Reason(Why.START, f"the copy was not there after {PROMOTION_S:g} s")
+        self._start_timer = self._later(PROMOTION_S, self.kill, reason)
 
     async def _prepare(self) -> WorkerProcess:
         """Start a worker that builds its shell while the last one runs its exit handlers."""
@@ -136,13 +167,13 @@ class Supervisor:
             process.main_lane.send(chunk)
         return process
 
-    async def _spawn(self) -> None:
+    async def _spawn(self, donor: int | None) -> None:
         prepared, self._next = self._next, None
         try:
             if prepared is not None:
                 self.attach(await prepared, told=True)
             else:
-                self.attach(await self._template.worker())
+                self.attach(await self._template.worker(), donor=donor)
         except OSError as error:
             reason = Reason(Why.START, f"no process could be started: {error}")
             self._emit(WorkerExited(None, None, reason=reason))
@@ -175,12 +206,18 @@ class Supervisor:
             self._kill_tree()
 
     def _kill_tree(self) -> None:
-        if self._process is not None:
-            for _ in range(_KILL_ROUNDS):
-                pids = self._members()
-                kill_all(pids)
-                if pids <= {self._process.pid}:
-                    break
+        process = self._process
+        if process is None or self._dormant.comes(lambda: self._kill_if(process)):
+            return
+        for _ in range(_KILL_ROUNDS):
+            pids = self._members()
+            kill_all(pids)
+            if pids <= {process.pid}:
+                break
+
+    def _kill_if(self, process: WorkerProcess) -> None:
+        if self._process is process:
+            self._kill_tree()
 
     def stop(self, grace_s: float) -> None:
         """Let the worker end by itself; kill it after the grace, or soon where its GIL is held."""
@@ -218,6 +255,11 @@ class Supervisor:
         return set() if self._process is None else self._members()
 
     @property
+    def pid(self) -> int | None:
+        """Name the worker's process."""
+        return None if self._process is None else self._process.pid
+
+    @property
     def waiting_bytes(self) -> int:
         """Give the memory of messages that the worker has not taken."""
         if self._process is None:
@@ -246,6 +288,8 @@ class Supervisor:
                 self._start_timer.cancel()
             case Pong(number) if number < 0:
                 self._stop_timer.cancel()
+            case Snapshotted(number):
+                self._dormant.expect(number)
             case NewPipes(_job, parent_header):
                 fds = self._output.take_fds()
                 if fds is not None:
@@ -265,6 +309,8 @@ class Supervisor:
 
     def _lane_broken(self, reason: Reason) -> None:
         """Kill a worker that has closed its lane or written rubbish, unless it is just dying."""
+        if self._process is not None and self._process.reap():
+            return
         is_closed = reason.why is Why.LANE_CLOSED
         self._later(_EOF_GRACE_S if is_closed else 0.0, self.kill, reason)
 
@@ -286,6 +332,9 @@ class Supervisor:
         if self._next is not None and not self._next.done():
             # Who is being forked now is not known yet, and must not be killed with the old tree.
             self._next.add_done_callback(lambda _: self._on_exit())
+            return
+        self._output.drain()
+        if self._dormant.comes(self._on_exit):
             return
         kill_all(self._members() - {process.pid})
         self._output.drain()
@@ -326,7 +375,7 @@ class Supervisor:
 
     def _spared(self) -> frozenset[int]:
         """Name our children that are none of this worker's: the template, the next worker."""
-        spared = self._template.children()
+        spared = self._template.children() | self._dormant.pids()
         if self._next is not None and self._next.done() and self._next.exception() is None:
             spared |= {self._next.result().pid}
         return spared

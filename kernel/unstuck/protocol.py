@@ -42,6 +42,8 @@ class Start(_Message, frozen=True, tag="start"):
     execution_count: int = 1
     copies_address: str = ""
     """Abstract AF_UNIX address, without the NUL, where copies report; empty: no snapshots."""
+    snapshot_floor: int = 0
+    """Snapshots up to this number belong to workers before."""
 
 
 class Run(_Message, frozen=True, tag="run"):
@@ -296,7 +298,7 @@ class Snapshotting(_Message, frozen=True, tag="snapshotting"):
     """The main thread forks now; a fork that does not come back in time is a hang."""
 
     number: int
-    """Counts up in a worker's life; a promoted copy goes on after its own number."""
+    """Counts up, from the floor in `Start` or `Promote` on; never used twice in a broker's life."""
     name: str
     """Empty for one that nobody has asked for."""
     deadline_s: float
@@ -411,6 +413,8 @@ class Promote(_Message, frozen=True, tag="promote"):
     """No job up to this number runs any more."""
     cell_floor: int
     """The execution count goes on after this number."""
+    snapshot_floor: int
+    """The numbers of snapshots go on after this."""
     settings: dict[str, Any]
 
 
