@@ -57,11 +57,26 @@ _OF_LIBRARIES = {
 }
 
 
+_FUNCTIONS = ("cython_function_or_method", "fused_cython_function")
+"""Types of compiled functions, which are pickled by name; each extension module has its own."""
+_OF_CELLS = "__main__"
+
+
 class Identities(dict[type, bool]):
     """For each type whether its objects have an identity that must survive; made when asked."""
 
+    def __init__(self) -> None:
+        """Know no type yet."""
+        super().__init__()
+        self.of_classes: set[int] = set()
+        """Ids of what hangs on the classes of libraries (defaults and the like): it stays there."""
+
     def __missing__(self, kind: type) -> bool:
         self[kind] = found = not _is_value(kind)
+        if found:
+            for base in kind.__mro__:
+                if base.__module__ != _OF_CELLS:
+                    self.of_classes.update(map(id, vars(base).values()))
         return found
 
 
@@ -70,7 +85,8 @@ def _is_value(kind: type) -> bool:
         return True
     if issubclass(kind, tuple(_EXACTLY)):
         return False
-    return issubclass(kind, _VALUES) or issubclass(kind, _library_types())
+    is_function = kind.__name__ in _FUNCTIONS
+    return is_function or issubclass(kind, _VALUES) or issubclass(kind, _library_types())
 
 
 def _library_types() -> tuple[type, ...]:

@@ -132,10 +132,11 @@ class VariablePickler(cloudpickle.Pickler):  # type: ignore[misc]  # it has no t
         memo: dict[int, tuple[int, object]] = self.memo.copy()
         matters = self._origin.identities
         kept = {key: obj for key, (_, obj) in memo.items() if matters[type(obj)]}
+        static = matters.of_classes
         return {
             key: obj
             for key, obj in kept.items()
-            if not isinstance(obj, FunctionType) or key in self._by_value
+            if key not in static and (not isinstance(obj, FunctionType) or key in self._by_value)
         }
 
 

@@ -1,0 +1,28 @@
+"""Tell how far something is, when it takes longer than a second, and not more often than readable."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+QUIET_S = 1.0
+STEP_S = 0.1
+
+
+class Telling:
+    """Hands on what is told, from a second after its making on."""
+
+    def __init__(self, tell: Callable[[int, int, str], None]) -> None:
+        """Hand on to ``tell``: done, total, and the name of what is next."""
+        self._tell = tell
+        self._next_s = time.monotonic() + QUIET_S
+
+    def __call__(self, done: int, total: int, name: str) -> None:
+        """Tell, or leave it."""
+        now_s = time.monotonic()
+        if now_s >= self._next_s:
+            self._next_s = now_s + STEP_S
+            self._tell(done, total, name)
