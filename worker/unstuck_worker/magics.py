@@ -17,6 +17,7 @@ from IPython.utils import openpy
 from unstuck.jobcontext import get_context
 from unstuck.protocol import AskRestart
 from unstuck_worker.cellmagics import CellMagics
+from unstuck_worker.checkpoint import CheckpointMagics
 from unstuck_worker.settings import SettingsMagics
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ CLEAR_SCREEN = "\x1b[H\x1b[2J"
 
 def load(shell: InteractiveShell) -> None:
     """Register the magics; the shell has its kernel by the time one is called."""
-    for magics in (KernelMagics, CellMagics, SettingsMagics):
+    for magics in (KernelMagics, CellMagics, SettingsMagics, CheckpointMagics):
         shell.register_magics(magics)
     shell.magics_manager.register_alias("ed", "edit")
 
