@@ -125,6 +125,7 @@ class WorkerDouble:
         *,
         env: dict[str, str] | None = None,
         first_on_path: Path | None = None,
+        copies_address: str = "",
         **settings: Any,  # noqa: ANN401
     ) -> Self:
         pairs = [socket.socketpair() for _ in range(3)]
@@ -160,7 +161,8 @@ class WorkerDouble:
             page=page,
         )
         config = Config(**settings)
-        worker.send_main(Start("session", "", worker_settings(config)))
+        start = Start("session", "", worker_settings(config), copies_address=copies_address)
+        worker.send_main(start)
         worker.wait_for(lambda: worker.find(Ready) or worker.find(Failed))
         failed = worker.find(Failed)
         if failed is not None:

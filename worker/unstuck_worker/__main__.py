@@ -72,7 +72,8 @@ def main(arguments: list[int]) -> None:
         from unstuck_worker.app import App  # noqa: PLC0415 - it was imported, or has failed to be
 
         start, early = _read_start(sockets[0], decoder)
-        app = App(start, lane, sockets[0], sockets[1])
+        ends = [1, 2, main_lane, thread_lane, output_lane, sync_page, stacks]
+        app = App(start, lane, sockets[0], sockets[1], ends)
     except Exception as error:  # noqa: BLE001  (whatever it is, the broker says it)
         lane.send(Failed(f"{type(error).__name__}: {error}", traceback.format_exc()))
         sys.exit(1)

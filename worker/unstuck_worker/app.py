@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import IPython
 
 from unstuck.caller import Caller
+from unstuck.codec import Decoder
 from unstuck.errors import WireError
 from unstuck.jobcontext import JobContext, set_kernel
 from unstuck.protocol import Ready, Run, Start, StreamName, ToWorker
@@ -27,7 +28,9 @@ from unstuck_worker.child import protect_children
 from unstuck_worker.context import carry_job_into_threads
 from unstuck_worker.interrupt import Interrupts
 from unstuck_worker.lanethread import LaneThread
+from unstuck_worker.pipes import SyncPage
 from unstuck_worker.runner import Runner
+from unstuck_worker.snapshots.revival import leave, revive_callers, revive_loop
 from unstuck_worker.start import build_kernel, build_shell
 from unstuck_worker.stdin import Inputs
 from unstuck_worker.streams import Flood, OutStream
@@ -35,9 +38,11 @@ from unstuck_worker.threads import Threads
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Callable
 
-    from unstuck.codec import Decoder
+    from unstuck.protocol import Promote
     from unstuck_worker.lane import OutputLane
+    from unstuck_worker.snapshots.keeper import Snapshots
 
 log = logging.getLogger("unstuck.worker")
 
@@ -48,11 +53,27 @@ class App:
     """Everything that the process has one of."""
 
     def __init__(
-        self, start: Start, lane: OutputLane, main_sock: socket.socket, thread_sock: socket.socket
+        self,
+        start: Start,
+        lane: OutputLane,
+        main_sock: socket.socket,
+        thread_sock: socket.socket,
+        ends: list[int],
     ) -> None:
-        """Build the shell and what serves it."""
+        """Build the shell and what serves it.
+
+        Args:
+            start: what the broker says at first.
+            lane: the output lane.
+            main_sock: the main lane.
+            thread_sock: the thread lane.
+            ends: the worker's descriptors: 1, 2, main, thread and output lane, page, stacks.
+        """
         self._lane = lane
         self._sock = main_sock
+        self._thread_sock = thread_sock
+        self._ends = ends
+        self._promotions = 0
         self._loop = asyncio.new_event_loop()
         asyncio.set_event_loop(self._loop)
         self._stopped = asyncio.Event()
@@ -62,7 +83,7 @@ class App:
         self._is_stopping = False
         self._queue_context = copy_context()
         self._interrupts = Interrupts(lane, self._loop)
-        flood = Flood(lane)
+        self._flood = flood = Flood(lane)
         self._streams = [OutStream(name, lane, flood) for name in StreamName]
         sys.stdout, sys.stderr = self._streams
         self.shell, self._profile = build_shell(start, lane)
@@ -73,28 +94,57 @@ class App:
         self._threads = Threads(self._runner, self._queue_context)
         self.shell.kernel = build_kernel(start, self.shell, lane, self._threads.list_subshells)
         set_kernel(self.shell.kernel)
-        self._lane_thread = LaneThread(
-            thread_sock,
-            lane,
+        carry_job_into_threads()
+        pdbhook.install()
+        become_child = protect_children(
+            lane, flood, self._streams, self._runner, [main_sock, thread_sock]
+        )
+        self._snapshots = self._watch_for_snapshots(start, become_child)
+        self._profile.start(self.shell)
+
+    def _watch_for_snapshots(
+        self, start: Start, become_child: Callable[[], None]
+    ) -> Snapshots | None:
+        if not start.copies_address:
+            return None
+        from unstuck_worker.snapshots.keeper import Snapshots  # noqa: PLC0415  (Linux only)
+        from unstuck_worker.snapshots.site import Site  # noqa: PLC0415
+
+        site = Site(
+            address=start.copies_address,
+            ends=self._ends,
+            shell=self.shell,
+            lane=self._lane,
+            loop=self._loop,
+            interrupts=self._interrupts,
+            tasks=self._tasks,
+            become_child=become_child,
+            take_place=self._take_place,
+            announce=self._announce,
+        )
+        snapshots = Snapshots(site, start.snapshot_floor)
+        self.shell.kernel.snapshots = snapshots
+        return snapshots
+
+    def _start_lane_thread(self) -> None:
+        LaneThread(
+            self._thread_sock,
+            self._lane,
             threads=self._threads,
             interrupts=self._interrupts,
             inputs=self._inputs,
             count_step=self.count_step,
             stop=self.stop,
-        )
-        carry_job_into_threads()
-        pdbhook.install()
-        protect_children(lane, flood, self._streams, self._runner, [main_sock, thread_sock])
-        self._profile.start(self.shell)
+        ).start()
 
     def run(self, decoder: Decoder[ToWorker], early: list[ToWorker]) -> None:
         """Serve until the broker says stop."""
         # Not earlier: an interrupt during the start has nothing to interrupt.
         self._interrupts.install()
-        self._lane_thread.start()
+        self._start_lane_thread()
         self._loop.add_reader(self._sock, self._read, decoder)
         self._sock.setblocking(False)
-        self._lane.send(Ready(os.getpid(), self.shell.banner, IPython.__version__))
+        self._announce()
         for message in early:
             self._handle(message)
         serving = self._loop.create_task(self._serve())
@@ -104,10 +154,17 @@ class App:
             except BaseException as error:  # noqa: BLE001  (a user's callback ended the loop's turn)
                 self._report(error)
         process.outlive_parent()
+        if self._promotions:
+            leave(self._streams)
         sys.exit(0)
+
+    def _announce(self) -> None:
+        self._lane.send(Ready(os.getpid(), self.shell.banner, IPython.__version__))
 
     async def _serve(self) -> None:
         async with Caller(create=True, protected=True):
+            if self._snapshots is not None:
+                self._snapshots.start()
             while not self._is_stopping:
                 await self._stopped.wait()
 
@@ -124,9 +181,12 @@ class App:
             data = self._sock.recv(READ_BYTES)
         except BlockingIOError:
             return
+        promotions = self._promotions
         try:
             for message in decoder.feed(data):
                 self._handle(message)
+                if self._promotions != promotions:
+                    return  # What follows was said to the worker that this one replaces.
         except WireError:
             log.exception("event=main_lane_broken")
             data = b""
@@ -141,11 +201,39 @@ class App:
             raise WireError(f"{type(message).__name__} came on the main lane")
         job = JobContext.of(message)
         is_queued = job.kind is MsgType.execute_request and job.mode is not RunMode.task
+        snapshots = self._snapshots
+        if snapshots is not None and is_queued and snapshots.before_cell(job):
+            return
         context = self._queue_context if is_queued else self._queue_context.copy()
         running = self._runner.run(job, self._interrupts.main)
         task = self._loop.create_task(running, context=context)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        if snapshots is not None:
+            task.add_done_callback(snapshots.cell_ended if is_queued else snapshots.job_ended)
+
+    def _take_place(self, order: Promote) -> None:
+        """Be the worker, in a copy whose descriptors are in place."""
+        self._promotions += 1
+        self._steps += 1
+        self._is_step_due = False
+        self._lane.revive(SyncPage(self._ends[5]))
+        self._interrupts.revive()
+        self._inputs.revive()
+        self._flood.forget_thread()
+        self._threads.revive()
+        self._runner.forget_spawns()
+        for task in self._tasks:
+            task.cancel()
+        revive_loop(self._loop)
+        self._loop.remove_reader(self._sock)
+        self._loop.add_reader(self._sock, self._read, Decoder(ToWorker))
+        self._sock.setblocking(False)
+        revive_callers()
+        self.shell.revive(order.cell_floor + 1)
+        settings = self.shell.kernel.settings
+        settings.update({name: value for name, value in order.settings.items() if name in settings})
+        self._start_lane_thread()
 
     def count_step(self) -> int:
         """Give the count of the main loop's steps, and ask the loop for another one."""

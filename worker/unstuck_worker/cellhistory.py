@@ -13,12 +13,19 @@ from IPython.core import history
 from IPython.core.history import HistoryManager, HistorySavingThread
 from typing_extensions import override
 
+from unstuck_worker.snapshots.mark import Mark
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 SAVE_DELAY_S = 0.5
 """How long lines wait for others; a commit costs as much as many cells."""
 WAKE_S = 3600.0
+FORK_WAIT_S = 0.05
+"""How long a snapshot waits for the saving thread."""
+
+_kept: list[object] = []
+"""Connections that a copy has inherited: closed in it they would release no lock of ours."""
 
 
 class CellHistory(HistoryManager):
@@ -28,6 +35,43 @@ class CellHistory(HistoryManager):
         """Open the database of the profile."""
         self._writing = threading.Lock()
         super().__init__(*arguments, **options)
+
+    def acquire(self) -> bool:
+        """Keep the saving thread from the database until `release`: a fork comes."""
+        return self._writing.acquire(timeout=FORK_WAIT_S)
+
+    def release(self) -> None:
+        """Let the saving thread go on."""
+        self._writing.release()
+
+    @override
+    def _stop_save_thread(self) -> None:
+        # IPython ends the thread before each fork. Before ours it waits: see `acquire`.
+        if not Mark.is_snapshot:
+            super()._stop_save_thread()
+
+    def revive(self, counter: int) -> None:
+        """Go on in a copy, whose original may have saved what waits here.
+
+        Args:
+            counter: the number of the next cell; ``In`` is as long as that.
+        """
+        self._writing = threading.Lock()
+        self.db_input_cache_lock = threading.Lock()
+        self.db_output_cache_lock = threading.Lock()
+        self.save_thread = None
+        for lines in (self.input_hist_parsed, self.input_hist_raw):
+            lines.extend([""] * (counter - len(lines)))
+        if self.enabled and str(self.hist_file) != ":memory:":
+            _kept.append(self.db)
+            self.init_db()
+            self.db_input_cache = self._unsaved("history", self.db_input_cache)
+            self.db_output_cache = self._unsaved("output_history", self.db_output_cache)
+
+    def _unsaved(self, table: str, lines: list[Any]) -> list[Any]:
+        query = f"SELECT line FROM {table} WHERE session = ?"  # noqa: S608  (a name of ours)
+        saved = {line for (line,) in self.db.execute(query, (self.session_number,))}
+        return [line for line in lines if line[0] not in saved]
 
     @override
     def writeout_cache(self, conn: sqlite3.Connection | None = None) -> None:

@@ -6,9 +6,11 @@ import os
 import signal
 from typing import TYPE_CHECKING
 
+from unstuck_worker.snapshots.mark import Mark
+
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from unstuck_worker.lane import OutputLane
     from unstuck_worker.runner import Runner
@@ -21,8 +23,12 @@ def protect_children(
     streams: Iterable[OutStream],
     runner: Runner,
     sockets: Iterable[socket.socket],
-) -> None:
-    """See to it that a fork takes place between frames, and that the child never writes one."""
+) -> Callable[[], None]:
+    """See to it that a fork takes place between frames, and that the child never writes one.
+
+    Returns:
+        what makes a forked process such a child, for copies that were spared it.
+    """
 
     def enter_child() -> None:
         lane.become_child()
@@ -35,4 +41,11 @@ def protect_children(
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
-    os.register_at_fork(before=lane.hold, after_in_parent=lane.release, after_in_child=enter_child)
+    def after_in_child() -> None:
+        if not Mark.is_snapshot:
+            enter_child()
+
+    os.register_at_fork(
+        before=lane.hold, after_in_parent=lane.release, after_in_child=after_in_child
+    )
+    return enter_child

@@ -73,6 +73,30 @@ class Interrupts:
         if self._queue_job is running:
             self._queue_job = None
 
+    def is_main_busy(self) -> bool:
+        """Say whether a cell of the queue runs, or code of any job in the main thread."""
+        return self._queue_job is not None or self.main.job is not None
+
+    def beside(self) -> list[str]:
+        """Name the cells that run beside the queue."""
+        running = [job for job in self._jobs.values() if not job.is_ended]
+        return [
+            f"the {job.context.mode} cell that runs" for job in running if _is_cell(job.context)
+        ]
+
+    def revive(self) -> None:
+        """Forget all jobs, in a copy that is the worker now; main thread only."""
+        for running in self._jobs.values():
+            # Their requests were answered by the broker.
+            running.context.finished = True
+            running.is_ended = True
+        self._jobs.clear()
+        self._aimed.clear()
+        self._queue_job = None
+        self.main.job = None
+        self.wakeups.revive()
+        self.install()
+
     def on_signal(self, _number: int, frame: FrameType | None) -> None:
         """Handle SIGINT: raise in the job that is meant, or wake it."""
         self.wakeups.take()
@@ -156,11 +180,12 @@ def _checkpoint() -> None:
     """Do nothing; the call lets the interpreter handle what signals have come."""
 
 
+def _is_cell(context: JobContext) -> bool:
+    return context.kind is MsgType.execute_request
+
+
 def _is_queue_cell(context: JobContext) -> bool:
-    return context.kind is MsgType.execute_request and context.mode in (
-        RunMode.queue,
-        RunMode.blocking,
-    )
+    return _is_cell(context) and context.mode in (RunMode.queue, RunMode.blocking)
 
 
 def _is_foreign(frame: FrameType | None) -> bool:

@@ -50,6 +50,12 @@ class Pipes:
         self._retry_s = 0.0
         self._ours = self._nodes()
 
+    def revive(self, page: SyncPage) -> None:
+        """Watch the descriptors and the page of a new worker."""
+        self._page = page
+        self._retry_s = 0.0
+        self._ours = self._nodes()
+
     def settle(self) -> None:
         """Wait, for a short and bounded time, until the broker has sent on what the pipes hold."""
         flush_c_streams()

@@ -10,6 +10,7 @@ import signal
 import sys
 
 from unstuck.stack import STACK_SIGNAL
+from unstuck_worker.snapshots.mark import Mark
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -67,7 +68,9 @@ def show_stacks(descriptor: int) -> None:
 
 
 def leave_stacks(descriptor: int) -> None:
-    """Write a crash's stack to descriptor 2 from here on: this is a forked copy."""
+    """Write a crash's stack to descriptor 2 from here on: this is a forked process."""
+    if Mark.is_snapshot:
+        return
     faulthandler.enable(2)
     faulthandler.unregister(STACK_SIGNAL)
     signal.signal(STACK_SIGNAL, signal.SIG_IGN)

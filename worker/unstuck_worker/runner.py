@@ -51,6 +51,10 @@ class Runner:
         self._lane = lane
         self._session = session
 
+    def forget_spawns(self) -> None:
+        """Know of no process that a cell has started."""
+        self._spawns.take()
+
     async def run(self, context: JobContext, stepping: Stepping | None = None) -> None:
         """Run a job in this thread; never raises."""
         current_job.set(context)

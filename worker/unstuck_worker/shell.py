@@ -177,6 +177,14 @@ class UnstuckShell(InteractiveShell):
                 self.counter += 1
         return cell
 
+    def revive(self, counter: int) -> None:
+        """Go on in a copy of the process, with ``counter`` or a later number for the next cell."""
+        self._counter_lock = threading.Lock()
+        self.counter = max(self.counter, counter)
+        history: Any = self.history_manager
+        if history is not None:
+            history.revive(self.counter)
+
     def transform(self, code: str) -> tuple[str, Any]:
         """Transform IPython's syntax: (code, None), or (the code as it was, what was raised)."""
         if self._plain_code.is_plain(code):

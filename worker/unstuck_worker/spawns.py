@@ -11,6 +11,8 @@ import subprocess
 from functools import wraps
 from typing import TYPE_CHECKING, Any
 
+from unstuck_worker.snapshots.mark import Mark
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -46,7 +48,8 @@ class Spawns:
         return seen
 
     def _note(self) -> None:
-        self._seen = True
+        if not Mark.is_snapshot:
+            self._seen = True
 
     def _noting(self, function: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(function)

@@ -70,6 +70,10 @@ class Inputs:
         finally:
             self._waiting.pop(number, None)
 
+    def revive(self) -> None:
+        """Wait for no answer any more."""
+        self._waiting.clear()
+
     def answer(self, request: int, value: str | None) -> None:
         """Bring an answer; None withdraws the request. Called in the lane thread."""
         waiting = self._waiting.get(request)

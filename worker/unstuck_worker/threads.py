@@ -140,6 +140,11 @@ class Threads:
             subshell = self._subshells[name]
         return subshell
 
+    def revive(self) -> None:
+        """Start threads anew where they are needed: a fork has taken none along."""
+        self._pool = Pool()
+        self._subshells.clear()
+
     def open_subshell(self, name: str) -> None:
         """Start a subshell's thread."""
         from unstuck.caller import Caller  # noqa: PLC0415  (it loads anyio)

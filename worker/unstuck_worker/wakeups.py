@@ -34,6 +34,15 @@ class Wakeups:
             end.setblocking(False)
         self._again = 0
 
+    def revive(self) -> None:
+        """Take new descriptors, in a copy whose old ones are dead."""
+        self._reading.close()
+        self._writing.close()
+        self._reading, self._writing = socket.socketpair()
+        for end in (self._reading, self._writing):
+            end.setblocking(False)
+        self._again = 0
+
     def install(self) -> None:
         """Have each signal leave its byte; main thread only."""
         signal.set_wakeup_fd(self._writing.fileno(), warn_on_full_buffer=False)

@@ -1,0 +1,189 @@
+"""Fork the worker into itself and a dormant copy of it.
+
+Threads: the main thread's. The copy has no other; it blocks in one read until the broker wants it,
+and ends only by a signal or ``os._exit``: nothing of the original's may be cleaned up by it.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import select
+import signal
+import socket
+import sys
+import warnings
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from unstuck.codec import Decoder, encode
+from unstuck.protocol import CopyReady, Donate, Promote, ToCopy
+from unstuck.stack import STACK_SIGNAL
+from unstuck_worker import process
+from unstuck_worker.snapshots import descriptors, orphan
+from unstuck_worker.snapshots.mark import Mark
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+READ_BYTES = 1 << 18
+MAX_FDS = 16
+CONNECT_S = 5.0
+_NEVER_BLOCKED = {
+    signal.SIGSEGV,
+    signal.SIGBUS,
+    signal.SIGFPE,
+    signal.SIGILL,
+    signal.SIGABRT,
+    STACK_SIGNAL,
+}
+_SILENCE = ("ignore", None, Warning, None, 0)
+
+
+class ForkFailedError(Exception):
+    """There is no copy; the worker goes on."""
+
+
+@dataclass
+class Awake:
+    """What a copy knows when the broker has called it."""
+
+    order: Promote | Donate
+    fds: list[int]
+    recipes: descriptors.Recipes
+    random_state: Any
+    collects: bool
+    """The garbage collector was on."""
+
+
+@dataclass
+class Bed:
+    """What a copy needs to know to lie down."""
+
+    address: str
+    """Where the broker listens: an abstract AF_UNIX address, without the NUL."""
+    broker: int
+    ours: Sequence[int]
+    """The worker's own descriptors."""
+    ready: Callable[[int], CopyReady]
+    """Makes the copy's message to the broker, given its process id."""
+
+
+def fork_copy(bed: Bed, deadline_s: float) -> Awake | None:
+    """Fork; None in the original, and in the copy, much later, what the broker wants of it.
+
+    Raises:
+        ForkFailedError: no copy lives.
+    """
+    random = sys.modules.get("random")
+    random_state = random.getstate() if random is not None else None
+    collects = gc.isenabled()
+    blocked = signal.valid_signals() - _NEVER_BLOCKED
+    with _silent(), _without_handler():
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, blocked)
+        gc.disable()
+        Mark.is_snapshot = True
+        try:
+            child = os.fork()
+            if not child:
+                awake = _sleep(bed)
+                awake.random_state, awake.collects = random_state, collects
+                return awake
+        except OSError as error:
+            raise ForkFailedError(f"cannot fork: {error}") from error
+        finally:
+            # In a copy these are part of its promotion, which is far from here.
+            Mark.is_snapshot = False
+            if collects:
+                gc.enable()
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        _await_end(child, deadline_s)
+    return None
+
+
+def _sleep(bed: Bed) -> Awake:
+    """Be the copy: let go of everything, tell the broker, and wait."""
+    try:
+        orphan.orphan_self()
+        os.setsid()
+        if not orphan.await_adoption(bed.broker):
+            os._exit(1)
+        process.die_with_parent(bed.broker)
+        recipes = descriptors.deaden(bed.ours)
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(CONNECT_S)
+            connection.connect(f"\0{bed.address}")
+            connection.settimeout(None)
+            connection.sendall(b"".join(encode(bed.ready(os.getpid()))))
+            order, fds = _await_order(connection)
+        while signal.sigpending():
+            # What came while we slept was not meant for us.
+            signal.sigtimedwait(signal.sigpending(), 0)
+    except BaseException:  # noqa: BLE001  (nobody is there to be told: we are only a copy)
+        os._exit(1)
+    return Awake(order, fds, recipes, None, collects=False)
+
+
+def _await_order(connection: socket.socket) -> tuple[Promote | Donate, list[int]]:
+    """Wait for the broker: the one wait without an end, which its death ends too."""
+    decoder: Decoder[ToCopy] = Decoder(ToCopy)
+    fds: list[int] = []
+    while True:
+        data, more, _, _ = socket.recv_fds(connection, READ_BYTES, MAX_FDS)
+        if not data:
+            os._exit(0)
+        fds += more
+        for message in decoder.feed(data):
+            return message, fds
+
+
+def _await_end(child: int, deadline_s: float) -> None:
+    """Collect the child, which ends at once: the copy is its orphan."""
+    try:
+        descriptor = os.pidfd_open(child)
+    except OSError:
+        descriptor = -1  # Somebody has collected it already.
+    if descriptor >= 0:
+        try:
+            poll = select.poll()
+            poll.register(descriptor, select.POLLIN)
+            in_time = bool(poll.poll(deadline_s * 1000))
+        finally:
+            os.close(descriptor)
+        if not in_time:
+            os.kill(child, signal.SIGKILL)
+        with suppress(ChildProcessError):
+            os.waitpid(child, 0)
+        if not in_time:
+            raise ForkFailedError(f"the copy did not come up within {deadline_s:.1f} s")
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Let the hooks around a fork warn nobody, without the traces that ``catch_warnings`` leaves."""
+    filters: Any = warnings.filters
+    filters.insert(0, _SILENCE)
+    try:
+        yield
+    finally:
+        with suppress(ValueError):
+            filters.remove(_SILENCE)
+
+
+@contextmanager
+def _without_handler() -> Iterator[None]:
+    """Keep the end of our own child from a SIGCHLD handler of the user's."""
+    handler = signal.getsignal(signal.SIGCHLD)
+    if not callable(handler):
+        yield
+        return
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGCHLD, handler)
+        with suppress(ChildProcessError):
+            if os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
+                # Another child has ended meanwhile.
+                signal.raise_signal(signal.SIGCHLD)

@@ -1,0 +1,314 @@
+"""The worker's own part of snapshots: sees what runs, decides, forks, and tells the broker.
+
+Threads: the main thread's; `request` may be called from any.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+import threading
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from unstuck.protocol import CopyReady, Donate, SnapshotSkipped, Snapshotted, Snapshotting
+from unstuck.typing import Tags
+from unstuck_worker.snapshots import children, executors, holdings
+from unstuck_worker.snapshots.fork import Bed, ForkFailedError, fork_copy
+from unstuck_worker.snapshots.look import Look, Sight, is_memory_short
+from unstuck_worker.snapshots.policy import (
+    FAULT_S,
+    IDLE_S,
+    MIN_COST_S,
+    Decision,
+    Moment,
+    When,
+    decide,
+    mix_cost,
+)
+
+if TYPE_CHECKING:
+    from unstuck.jobcontext import JobContext
+    from unstuck_worker.snapshots.fork import Awake
+    from unstuck_worker.snapshots.site import Site
+
+FORK_DEADLINE_S = 5.0
+"""How long a fork may take; the broker then takes the worker for hung."""
+PAUSES_S = (0.002, 0.002, 0.005, 0.02, 0.1, 0.5)
+"""When it is tried again, while the queue is idle, what a busy thread has prevented."""
+LOOKS = 3
+"""Before a cell: how often a busy thread is looked at."""
+LOOK_AGAIN_S = 0.001
+_PAGE_BYTES = resource.getpagesize()
+
+
+class Snapshots:
+    """When copies of this worker are made."""
+
+    def __init__(self, site: Site, floor: int) -> None:
+        """Copy the worker that ``site`` describes; numbers up to ``floor`` were given before."""
+        self._site = site
+        self._look = Look()
+        self._number = floor
+        self._names: deque[str] = deque()
+        self._cells = 0
+        self._is_dirty = False
+        self._is_forbidden = False
+        self._began_s = 0.0
+        self._ended_s = 0.0
+        self._risk_s = 0.0
+        self._taken_s = float("-inf")
+        self._fork_s = 0.0
+        self._cost_s = 0.0
+        self._faults = self._faults_before = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._tries = 0
+        self._told = ""
+        executors.watch()
+
+    def start(self) -> None:
+        """Take what the event loop does now for the worker's own."""
+        self._site.know_own_calls()
+
+    # --- what runs --------------------------------------------------------------------------------
+
+    def before_cell(self, job: JobContext) -> bool:
+        """Note that a queue cell starts, and take what is due before it.
+
+        Returns:
+            whether this process is a copy by now, which must not run the cell.
+        """
+        self._began_s = time.monotonic()
+        tags = _tags(job)
+        self._is_forbidden = Tags.no_snapshot in tags
+        if self._names and self._take(self._names.popleft(), When.asked):
+            return True
+        when = When.asked if Tags.snapshot in tags else When.before_cell
+        if when is When.before_cell and not self._is_worth_asking():
+            return False
+        woken = self._consider(when)
+        self._began_s = time.monotonic()
+        return woken
+
+    def _is_worth_asking(self) -> bool:
+        """Say no where the policy would, for as little as that may cost before every cell."""
+        policy = self._policy
+        if policy != "auto" or not self._cells:
+            return policy != "off"
+        return self._risk_s * self._share > max(self._cost_s, MIN_COST_S)
+
+    def cell_ended(self, _task: object = None) -> None:
+        """Note that a queue cell has ended, its reply is out; take what was asked for."""
+        now = time.monotonic()
+        self._risk_s += now - self._began_s
+        self._ended_s = now
+        self._cells += 1
+        if self._names and not self._site.is_busy():
+            self._take(self._names.popleft(), When.asked)
+        elif self._timer is None and self._policy != "off":
+            self._arm(IDLE_S)
+
+    def job_ended(self, _task: object = None) -> None:
+        """Note that something ran beside the queue: a task, a comm handler."""
+        self._is_dirty = True
+        self._ended_s = time.monotonic()
+        if self._timer is None and self._policy != "off":
+            self._arm(IDLE_S)
+
+    def note_thread_job(self) -> None:
+        """Note that a job runs in a thread; called in the lane thread."""
+        self._is_dirty = True
+
+    def request(self, name: str) -> None:
+        """Take one as soon as the running cell has ended."""
+        self._names.append(name)
+
+    # --- when -------------------------------------------------------------------------------------
+
+    @property
+    def _policy(self) -> str:
+        return str(self._site.settings.get("snapshots", "auto"))
+
+    @property
+    def _share(self) -> float:
+        return float(self._site.settings.get("snapshot_share", 0.1))
+
+    def _arm(self, delay_s: float) -> None:
+        self._timer = self._site.loop.call_later(delay_s, self._on_timer)
+
+    def _on_timer(self) -> None:
+        """Take one if the queue is idle; a cell that ends later sets the timer again."""
+        self._timer = None
+        if self._site.is_busy():
+            return
+        left_s = self._ended_s + IDLE_S - time.monotonic()
+        if left_s > 0.001:
+            self._arm(left_s)
+            return
+        self._consider(When.idle)
+
+    def _consider(self, when: When) -> bool:
+        decision = self._decide(when)
+        if decision.take:
+            return self._take("", when)
+        if decision.reason:
+            self._tell("", decision.reason)
+        return False
+
+    def _decide(self, when: When) -> Decision:
+        is_dirty = self._is_dirty
+        if when is When.before_cell and not self._cells and not is_dirty:
+            is_dirty = self._has_life()
+        faults = min(_faults() - self._faults, _resident_pages())
+        moment = Moment(
+            policy=self._policy,
+            when=when,
+            cells=self._cells,
+            is_dirty=is_dirty,
+            risk_s=self._risk_s,
+            since_s=time.monotonic() - self._taken_s,
+            fork_s=self._fork_s,
+            cost_s=mix_cost(self._cost_s, self._fork_s + faults * FAULT_S if self._faults else 0.0),
+            share=self._share,
+            is_forbidden=self._is_forbidden,
+        )
+        decision = decide(moment)
+        if decision.take and is_memory_short():
+            return decide(moment._replace(is_short=True))
+        if decision.take:
+            self._cost_s = moment.cost_s
+        return decision
+
+    def _has_life(self) -> bool:
+        """Say whether user code can have run beside the cells: tasks, timers, threads."""
+        if self._taken_s == float("-inf"):
+            return False
+        threads = (t for t in threading.enumerate() if t is not threading.main_thread())
+        return self._site.has_foreign_calls() or bool(holdings.lost_threads(threads))
+
+    # --- the snapshot -----------------------------------------------------------------------------
+
+    def _take(self, name: str, when: When) -> bool:
+        """Take one; True in the copy, once it is the worker."""
+        began_s = time.monotonic()
+        sight = self._see(when)
+        if not sight.hindrance and not self._site.history.acquire():
+            sight = Sight("the history is being written", passes=True)
+        if sight.hindrance:
+            self._be_hindered(name, sight, when)
+            return False
+        self._number += 1
+        number, cell = self._number, self._site.shell.counter - 1
+        self._site.lane.send(Snapshotting(number, name, FORK_DEADLINE_S))
+        known = children.living()
+        self._look.pause_pools()
+        try:
+            awake = fork_copy(self._bed(number, name, cell, sight), FORK_DEADLINE_S)
+        except ForkFailedError as error:
+            self._site.history.release()
+            self._tell(name, str(error))
+            return False
+        if awake is not None:
+            self._wake(awake, known)
+            return True
+        self._site.history.release()
+        self._note_taken(time.monotonic() - began_s)
+        self._site.lane.send(Snapshotted(number, self._fork_s, self._faults_before, cell))
+        return False
+
+    def _see(self, when: When) -> Sight:
+        """Look; before a cell look again at once at what may be gone in a moment."""
+        sight = self._look.look(self._site.beside())
+        looks = 1 if when is When.idle else LOOKS
+        while sight.passes and looks > 1:
+            looks -= 1
+            time.sleep(LOOK_AGAIN_S)
+            sight = self._look.look(self._site.beside())
+        return sight
+
+    def _be_hindered(self, name: str, sight: Sight, when: When) -> None:
+        if when is When.idle and sight.passes and self._tries < len(PAUSES_S):
+            self._arm(PAUSES_S[self._tries])
+            self._tries += 1
+            if self._tries <= LOOKS:
+                return
+        self._tell(name, sight.hindrance)
+
+    def _tell(self, name: str, reason: str) -> None:
+        """Say why there is none, once for each reason."""
+        if name or reason != self._told:
+            self._told = reason
+            self._site.lane.send(SnapshotSkipped(self._number + 1, name, reason))
+
+    def _bed(self, number: int, name: str, cell: int, sight: Sight) -> Bed:
+        taken_at = time.time()
+        session = int(getattr(self._site.history, "session_number", 0) or 0)
+
+        def ready(pid: int) -> CopyReady:
+            return CopyReady(
+                number,
+                pid,
+                name,
+                cell,
+                "donor" if sight.reasons else "promotable",
+                list(sight.reasons),
+                list(sight.lost),
+                taken_at,
+                session,
+                is_faithful=not sight.reasons and not sight.lost,
+            )
+
+        return Bed(self._site.address, self._site.broker, self._site.ends, ready)
+
+    def _note_taken(self, took_s: float) -> None:
+        faults = _faults()
+        self._faults_before, self._faults = faults - self._faults, faults
+        self._fork_s = took_s
+        self._taken_s = time.monotonic()
+        self._start_afresh()
+
+    def _start_afresh(self) -> None:
+        self._cells, self._risk_s, self._is_dirty = 0, 0.0, False
+        self._tries, self._told = 0, ""
+        self._is_forbidden = False
+
+    # --- in the copy ------------------------------------------------------------------------------
+
+    def _wake(self, awake: Awake, known: list[children.Child]) -> None:
+        if isinstance(awake.order, Donate):
+            self._site.donate(awake, awake.order)
+        children.adopt(known)
+        self._start_afresh()
+        self._names.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._taken_s, self._faults = float("-inf"), 0
+        self._number = max(self._number, awake.order.snapshot_floor)
+        # The copy of what it is now is gone: the next idle moment makes another one.
+        self._cells = 1
+        self._ended_s = time.monotonic()
+        self._site.revive(awake, awake.order)
+        if self._policy != "off":
+            self._arm(IDLE_S)
+
+
+def _tags(job: JobContext) -> tuple[str, ...]:
+    """Give a cell's tags, if one of them can concern us."""
+    if b"snapshot" not in job.metadata:
+        return ()
+    tags: Any = job.message["metadata"].get("tags")
+    return tuple(tags) if isinstance(tags, list) else ()
+
+
+def _faults() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+
+def _resident_pages() -> int:
+    try:
+        with open("/proc/self/statm", "rb", 0) as file:  # noqa: PTH123  (once for each snapshot)
+            return int(file.read(256).split()[1])
+    except (OSError, ValueError, IndexError):
+        return 0

@@ -1,0 +1,131 @@
+"""The worker as snapshots see it: what they ask of it, and how a copy takes its place.
+
+Threads: the main thread's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from unstuck_worker.snapshots import descriptors, revival
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from unstuck.protocol import Donate, Promote
+    from unstuck_worker.cellhistory import CellHistory
+    from unstuck_worker.interrupt import Interrupts
+    from unstuck_worker.lane import OutputLane
+    from unstuck_worker.shell import UnstuckShell
+    from unstuck_worker.snapshots.fork import Awake
+
+
+class Site:
+    """One worker."""
+
+    def __init__(
+        self,
+        *,
+        address: str,
+        ends: Sequence[int],
+        shell: UnstuckShell,
+        lane: OutputLane,
+        loop: asyncio.AbstractEventLoop,
+        interrupts: Interrupts,
+        tasks: set[asyncio.Task[None]],
+        become_child: Callable[[], None],
+        take_place: Callable[[Promote], None],
+        announce: Callable[[], None],
+    ) -> None:
+        """Describe the worker.
+
+        Args:
+            address: where the broker listens for copies.
+            ends: the worker's descriptors: 1, 2, main, thread and output lane, page, stacks.
+            shell: its shell.
+            lane: its output lane.
+            loop: its event loop.
+            interrupts: its jobs.
+            tasks: those that run its jobs.
+            become_child: makes a fork of the worker a plain process without lanes.
+            take_place: makes a copy the worker, when its descriptors are in place.
+            announce: tells the broker that the worker is there.
+        """
+        self.address = address
+        self.ends = ends
+        self.shell = shell
+        self.lane = lane
+        self.loop = loop
+        self.broker = os.getppid()
+        self.history: CellHistory = shell.history_manager  # type: ignore[assignment]
+        self._interrupts = interrupts
+        self._tasks = tasks
+        self._become_child = become_child
+        self._take_place = take_place
+        self._announce = announce
+        self._own_tasks: set[asyncio.Task[Any]] = set()
+        self._own_readers = 0
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The kernel's settings, by name."""
+        settings: dict[str, Any] = self.shell.kernel.settings
+        return settings
+
+    def is_busy(self) -> bool:
+        """Say whether a cell of the queue runs, or code of any job in this thread."""
+        return self._interrupts.is_main_busy()
+
+    def beside(self) -> list[str]:
+        """Name the jobs that run beside the queue: a copy loses them."""
+        return self._interrupts.beside()
+
+    def know_own_calls(self) -> None:
+        """Take what the loop does now for the worker's own."""
+        self._own_tasks = asyncio.all_tasks(self.loop)
+        self._own_readers = len(self._readers())
+
+    def _readers(self) -> Any:  # noqa: ANN401
+        return self.loop._selector.get_map()  # type: ignore[attr-defined]  # noqa: SLF001
+
+    def has_foreign_calls(self) -> bool:
+        """Say whether the event loop has something to do that is not the worker's own."""
+        loop: Any = self.loop
+        if len(self._readers()) > self._own_readers:
+            return True
+        timers = [handle for handle in loop._scheduled if not handle.cancelled()]  # noqa: SLF001
+        tasks = asyncio.all_tasks(loop) - self._own_tasks - self._tasks
+        return bool(tasks or timers)
+
+    def revive(self, awake: Awake, order: Promote) -> None:
+        """Make this copy the worker."""
+        descriptors.put_in_place(awake.fds, list(self.ends))
+        descriptors.make_again(awake.recipes)
+        revival.revive_random(awake.random_state)
+        revival.revive_imports()
+        self._take_place(order)
+        revival.revive_pools()
+        revival.keep_duckdb()
+        self._announce()
+
+    def donate(self, awake: Awake, order: Donate) -> NoReturn:
+        """Give the variables to one receiver, and end."""
+        try:
+            self._become_child()
+            revival.revive_random(awake.random_state)
+            revival.revive_imports()
+            from unstuck_worker.transplant import donor  # noqa: PLC0415  (only a donor needs it)
+
+            with socket.socket(socket.AF_UNIX) as listening:
+                listening.bind(f"\0{order.address}")
+                listening.listen(1)
+                listening.settimeout(order.deadline_s)
+                connection, _ = listening.accept()
+            with connection:
+                connection.settimeout(None)
+                donor.serve(connection, self.shell, deadline_s=order.deadline_s)
+        finally:
+            os._exit(0)
