@@ -99,6 +99,8 @@ class Revival:
                 self._fork = None
                 self.copies.last_skipped = ""
             case SnapshotSkipped(number, _name, reason):
+                if self._fork is not None:
+                    self.copies.forget(self._fork.number)
                 self._fork = None
                 self.copies.skip(number, reason)
             case _:

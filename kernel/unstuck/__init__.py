@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from unstuck import utils
     from unstuck.caller import Caller
     from unstuck.future import Future
+    from unstuck.snapshotting import snapshot
     from unstuck.typing import KernelConcurrencyMode, MsgType, RunMode, SocketID
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "SocketID",
     "__version__",
     "kernel_protocol_version",
+    "snapshot",
     "utils",
 ]
 
@@ -38,6 +40,7 @@ _HOMES = {
     "MsgType": "unstuck.typing",
     "RunMode": "unstuck.typing",
     "SocketID": "unstuck.typing",
+    "snapshot": "unstuck.snapshotting",
 }
 
 

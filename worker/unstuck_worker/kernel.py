@@ -18,6 +18,7 @@ from unstuck.jobcontext import get_context
 from unstuck.protocol import SetConcurrencyMode
 from unstuck.typing import NO_VALUE, KernelConcurrencyMode, MsgType, NoValue, RunMode, SocketID
 from unstuck_worker import comms
+from unstuck_worker.asking import Asking
 from unstuck_worker.session import Channel, KernelSession
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from unstuck.protocol import ToBroker
     from unstuck.typing import Content, Job
     from unstuck_worker.comms import Publish
+    from unstuck_worker.snapshots.keeper import Snapshots
 
 HELP_LINKS = (
     ("Python Reference", "https://docs.python.org/{}.{}".format(*sys.version_info[:2])),
@@ -86,6 +88,9 @@ class UnstuckKernel:
         self.connection_file = connection_file
         self.settings: dict[str, Any] = dict(settings or {})
         self.list_subshells = list_subshells
+        self.asking = Asking(send)
+        self.snapshots: Snapshots | None = None
+        """Makes the copies of this process; None where there are none."""
         self.log = logging.getLogger("unstuck")
         self.ident = str(uuid.uuid4())
         self.int_id = -1
@@ -111,6 +116,16 @@ class UnstuckKernel:
         self.debugger = None
         self.parent = None
         self.processes: dict[int, Any] = {}
+
+    def take_snapshot(self, name: str = "") -> None:
+        """Keep the variables as they are once the running cell has ended.
+
+        Raises:
+            RuntimeError: there are no snapshots on this platform.
+        """
+        if self.snapshots is None:
+            raise RuntimeError("there are no snapshots on this platform")
+        self.snapshots.request(name)
 
     # --- facts ------------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, assert_never
 
 from unstuck.codec import Decoder
 from unstuck.errors import WireError
+from unstuck.jobcontext import get_kernel
 from unstuck.protocol import (
     CloseSubshell,
     InputReply,
@@ -20,7 +21,10 @@ from unstuck.protocol import (
     OpenSubshell,
     Ping,
     Pong,
+    Receive,
+    RewindAnswer,
     Run,
+    SnapshotList,
     Start,
     Stop,
     ToWorker,
@@ -115,7 +119,9 @@ class LaneThread:
                 self._threads.close_subshell(message.subshell)
             case Stop():
                 self._stop(message.grace_s)
-            case Start():
-                raise WireError("Start came on the thread lane")
+            case SnapshotList() | RewindAnswer():
+                get_kernel().asking.answered(message)
+            case Start() | Receive():
+                raise WireError(f"{type(message).__name__} came on the thread lane")
             case _:
                 assert_never(message)

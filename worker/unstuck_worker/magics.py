@@ -19,6 +19,7 @@ from unstuck.protocol import AskRestart
 from unstuck_worker.cellmagics import CellMagics
 from unstuck_worker.checkpoint import CheckpointMagics
 from unstuck_worker.settings import SettingsMagics
+from unstuck_worker.snapshotmagics import SnapshotMagics
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
@@ -30,7 +31,7 @@ CLEAR_SCREEN = "\x1b[H\x1b[2J"
 
 def load(shell: InteractiveShell) -> None:
     """Register the magics; the shell has its kernel by the time one is called."""
-    for magics in (KernelMagics, CellMagics, SettingsMagics, CheckpointMagics):
+    for magics in (KernelMagics, CellMagics, SettingsMagics, CheckpointMagics, SnapshotMagics):
         shell.register_magics(magics)
     shell.magics_manager.register_alias("ed", "edit")
 

@@ -14,6 +14,7 @@ from IPython.core.magic import Magics, line_magic, magics_class
 from unstuck import config
 from unstuck.errors import ConfigError
 from unstuck.protocol import SetSettings
+from unstuck_worker import snapshotmagics
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -38,7 +39,7 @@ class SettingsMagics(Magics):
         words = line.split(maxsplit=1)
         match words:
             case []:
-                sys.stdout.write(table(kernel.settings))
+                sys.stdout.write(table(kernel.settings) + snapshotmagics.status(kernel))
             case [name]:
                 _check(name)
                 sys.stdout.write(table(kernel.settings, name))

@@ -1,0 +1,14 @@
+"""``unstuck.snapshot()``: what user code asks about snapshots of its session."""
+
+from __future__ import annotations
+
+from unstuck.utils import get_kernel
+
+
+def snapshot(name: str = "") -> None:
+    """Keep the variables as they are once the running cell has ended; `%rewind NAME` goes back.
+
+    Raises:
+        RuntimeError: this code runs in no unstuck kernel, or the platform has no snapshots.
+    """
+    get_kernel().take_snapshot(name)
