@@ -140,7 +140,6 @@ class Copies:
 
         Gives the numbers of those that are of no use any more.
         """
-        self._copies.pop(chosen.number, None)
         undone = {effect.job for effect in chosen.since}
         for copy in self._copies.values():
             copy.is_aside = copy.is_aside or copy.number > chosen.number

@@ -59,6 +59,8 @@ class Attempt(Struct):
     losses: list[Loss]
     is_rewind: bool
     received: Received | None = None
+    shows_progress: bool = False
+    """A line under the cells that the account takes the place of."""
 
 
 class Fork(Struct):
@@ -200,7 +202,7 @@ class Revival:
             self.attempt = Attempt(
                 copy, before.event, before.cause, before.began_s, before.losses, is_rewind=False
             )
-        self._drop(self.copies.promoted(copy))
+        self.copies.forget(copy.number)
         core = self._core
         if copy.is_promotable:
             order = Promote(core.last_number, self.last_cell, self.copies.highest, self._settings())
@@ -222,8 +224,9 @@ class Revival:
         attempt = self.attempt
         if attempt is None:
             return
+        attempt.shows_progress = True
         text = f"\r[unstuck] taking variables over: {message.done} of {message.total}"
-        for parent in self._parents(attempt):
+        for parent in self._parents():
             self._core.out.stream(parent, replies.STDERR, text, now)
 
     def worker_ready(self, now: float) -> bool:
@@ -233,6 +236,7 @@ class Revival:
             self.last_cell = 0
             return False
         core, copy, received = self._core, attempt.copy, attempt.received
+        self._drop(self.copies.promoted(copy))
         if copy.is_promotable:
             core.recovery.close_comms(keep=copy.comms)
             core.concurrency_mode = copy.mode
@@ -256,14 +260,14 @@ class Revival:
 
     def _tell(self, account: Account, attempt: Attempt) -> None:
         core = self._core
-        for parent in self._parents(attempt):
-            core.out.note(parent, replies.STDERR, account.line())
+        line = f"\r{account.line()}" if attempt.shows_progress else account.line()
+        for parent in self._parents():
+            core.out.note(parent, replies.STDERR, line)
             data = account.display_data()
             core.out.publish(PublishToClients("display_data", data, parent))
 
-    def _parents(self, attempt: Attempt) -> list[bytes]:
+    def _parents(self) -> list[bytes]:
         """Name the cells under which a recovery is told; without one, the newest."""
-        del attempt
         core = self._core
         running = sorted(core.running.values(), key=lambda job: job.number)
         cells = [job.request.header_json for job in running if job.kind is MsgType.execute_request]
