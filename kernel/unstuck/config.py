@@ -44,6 +44,12 @@ class WorkerConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     """What snapshots may cost of the time that cells take, in a run without pauses."""
     snapshot_memory_bytes: Bytes = 0
     """What all snapshots may cost; beyond it they are dropped. 0: a quarter of the memory."""
+    autosave_file: str = ""
+    """Save the variables to this checkpoint file while nothing runs; empty: never."""
+    autosave_every_s: Annotated[float, Meta(ge=1)] = 300.0
+    """How long after a save the next one may begin."""
+    restore_file: str = ""
+    """Load this checkpoint when the kernel starts; not when it restarts. Empty: none."""
 
 
 class Config(WorkerConfig, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -44,6 +44,8 @@ class Start(_Message, frozen=True, tag="start"):
     """Abstract AF_UNIX address, without the NUL, where copies report; empty: no snapshots."""
     snapshot_floor: int = 0
     """Snapshots up to this number belong to workers before."""
+    takes_over: bool = False
+    """`Receive` follows: the worker says that it is ready only when it has done that."""
 
 
 class Run(_Message, frozen=True, tag="run"):

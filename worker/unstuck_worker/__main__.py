@@ -93,11 +93,11 @@ def _import_all() -> Exception | None:
 def _read_start(sock: socket.socket, decoder: Decoder[ToWorker]) -> tuple[Start, list[ToWorker]]:
     """Wait for the first message; the broker's start deadline bounds the wait."""
     messages: list[ToWorker] = []
-    while not messages:
+    while not messages or (messages[1:] == [] and getattr(messages[0], "takes_over", False)):
         data = sock.recv(READ_BYTES)
         if not data:
             sys.exit(1)
-        messages = decoder.feed(data)
+        messages += decoder.feed(data)
     match messages:
         case [Start() as start, *early]:
             return start, early

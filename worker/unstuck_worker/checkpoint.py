@@ -14,7 +14,6 @@ from IPython.core.magic import Magics, line_magic, magics_class
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from unstuck_worker.transplant.carrying import Carried
     from unstuck_worker.transplant.parts import Header
     from unstuck_worker.transplant.telling import Telling
 
@@ -97,14 +96,14 @@ def describe_file(path: Path) -> str:
         UsageError: the file is refused.
     """
     from unstuck_worker.transplant import file  # noqa: PLC0415  (cloudpickle: only when asked)
-    from unstuck_worker.transplant.names import is_variable  # noqa: PLC0415
+    from unstuck_worker.transplant.names import is_users  # noqa: PLC0415
 
     try:
         found = file.read(path)
     except file.CheckpointError as error:
         raise UsageError(str(error)) from error
     header = found.header
-    kept = sorted(name for group, _ in found.groups for name in group.names if is_variable(name))
+    kept = sorted(name for group, _ in found.groups for name in group.names if is_users(name))
     named = ", ".join(kept[:MAX_NAMED]) + (", …" if len(kept) > MAX_NAMED else "")
     lines = [
         f"{path}: {_count(len(kept))}, {size(found.size_bytes)}",

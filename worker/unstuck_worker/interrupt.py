@@ -77,6 +77,10 @@ class Interrupts:
         """Say whether a cell of the queue runs, or code of any job in the main thread."""
         return self._queue_job is not None or self.main.job is not None
 
+    def is_idle(self) -> bool:
+        """Say whether no job runs."""
+        return not self._jobs
+
     def beside(self) -> list[str]:
         """Name the cells that run beside the queue."""
         running = [job for job in self._jobs.values() if not job.is_ended]

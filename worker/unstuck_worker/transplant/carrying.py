@@ -17,7 +17,7 @@ from unstuck_worker.transplant import parts
 from unstuck_worker.transplant.dumping import DEADLINE_S, Dumping
 from unstuck_worker.transplant.hand import Hand
 from unstuck_worker.transplant.loading import Loading
-from unstuck_worker.transplant.names import is_variable
+from unstuck_worker.transplant.names import is_users
 from unstuck_worker.transplant.session import adopt, collect, first_of
 
 if TYPE_CHECKING:
@@ -58,6 +58,8 @@ def pack(
     groups = size_bytes = 0
     for pickled in _in_order(dumping, first_of(values)):
         group, data = _as_part(pickled)
+        if progress is not None:
+            progress(len(values), len(values), pickled.names[0])
         write(parts.encode(group, data))
         groups += 1
         size_bytes += pickled.size_bytes
@@ -65,7 +67,7 @@ def pack(
     for name, reason in missing.items():
         write(parts.encode(parts.Missing(name, reason)))
     write(parts.encode(parts.End(groups)))
-    return Carried(sum(map(is_variable, values.keys() - missing.keys())), missing, size_bytes)
+    return Carried(sum(map(is_users, values.keys() - missing.keys())), missing, size_bytes)
 
 
 def _in_order(dumping: Dumping, first: Mapping[str, object]) -> Iterator[Pickled]:
@@ -185,7 +187,7 @@ class Unpacking:
         lost = {**cut, **missing, **self._loading.missing}
         lost = {name: reason for name, reason in lost.items() if name not in values}
         lost |= adopt(self._shell, values, is_fresh=is_fresh)
-        return Carried(sum(map(is_variable, values)), lost, size_bytes)
+        return Carried(sum(map(is_users, values)), lost, size_bytes)
 
 
 def take(reader: parts.Reader) -> Luggage:

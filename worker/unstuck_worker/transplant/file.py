@@ -48,11 +48,14 @@ def save(
                 for chunk in chunks:
                     file.write(chunk)
 
-            return pack(
+            carried = pack(
                 shell, write, same_machine=False, deadline_s=deadline_s, progress=progress
             )
+            if progress is not None:
+                progress(1, 1, path.name)  # The last moment at which it can still be given up.
     except OSError as error:
         raise CheckpointError(f"cannot write {path}: {error.strerror or error}") from error
+    return carried
 
 
 def load(

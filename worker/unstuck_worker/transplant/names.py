@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Any, NoReturn
 
+LAST = ("_", "__", "___")
+"""The last results, which IPython keeps as variables."""
 _OUT = "%out "
 _STATE = "%state "
 
@@ -29,6 +31,11 @@ def out_number(name: str) -> int | None:
 def is_variable(name: str) -> bool:
     """Tell whether the name stands in the cells' namespace."""
     return not name.startswith("%")
+
+
+def is_users(name: str) -> bool:
+    """Tell whether a cell has made a variable of this name."""
+    return is_variable(name) and name not in LAST
 
 
 def shown(name: str) -> str:

@@ -11,18 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 from unstuck_worker.transplant import surroundings
 from unstuck_worker.transplant.blame import told
-from unstuck_worker.transplant.names import is_variable, out_name, out_number, state_name
+from unstuck_worker.transplant.names import LAST, is_variable, out_name, out_number, state_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 HISTORY = state_name("inputs and history")
-_LAST = ("_", "__", "___")
 _OWN = frozenset(
     {
         *("In", "Out", "_ih", "_oh", "_dh", "get_ipython", "exit", "quit", "open", "_exit_code"),
         *("__name__", "__doc__", "__loader__", "__spec__", "__package__", "__builtin__"),
-        *("__builtins__", "__file__", "_i", "_ii", "_iii", *_LAST),
+        *("__builtins__", "__file__", "_i", "_ii", "_iii", *LAST),
     }
 )
 """What each shell has of its own."""
@@ -48,7 +47,7 @@ def collect(shell: Any, *, same_machine: bool) -> tuple[dict[str, object], dict[
     ``same_machine`` takes the working folder, ``sys.path`` and the environment too.
     """
     values = variables_of(shell)
-    values |= {name: shell.user_ns[name] for name in _LAST if shell.user_ns.get(name, "") != ""}
+    values |= {name: shell.user_ns[name] for name in LAST if shell.user_ns.get(name, "") != ""}
     values |= {out_name(number): value for number, value in shell.user_ns["_oh"].items()}
     values[HISTORY] = _history_of(shell)
     parts, missing = surroundings.read_parts()
@@ -85,7 +84,7 @@ def adopt(shell: Any, values: Mapping[str, object], *, is_fresh: bool) -> dict[s
     """
     missing: dict[str, str] = {}
     shell.user_ns.update({name: value for name, value in values.items() if is_variable(name)})
-    for name in _LAST:
+    for name in LAST:
         if name in values and is_fresh:
             setattr(shell.displayhook, name, values[name])
             shell.user_ns_hidden[name] = values[name]
