@@ -124,11 +124,12 @@ class App:
         for channel in SocketID:
             loop.add_reader(self._sockets.fileno(channel), self._read, channel)
             self._touch(channel)
-        loop.call_later(_LOOK_S, self._look)
+        self._look_timer = loop.call_later(_LOOK_S, self._look)
         try:
             await self._ended.wait()
             await self._leave()
         finally:
+            self._look_timer.cancel()
             for channel in SocketID:
                 loop.remove_reader(self._sockets.fileno(channel))
             self._sockets.close()
@@ -171,7 +172,7 @@ class App:
         """Look at all channels now and then, for a message that no descriptor has told of."""
         for channel in SocketID:
             self._read(channel)
-        self._loop.call_later(_LOOK_S, self._look)
+        self._look_timer = self._loop.call_later(_LOOK_S, self._look)
 
     def _touch(self, channel: SocketID) -> None:
         if not self._touched:

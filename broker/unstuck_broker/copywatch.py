@@ -5,7 +5,10 @@ Pages that the worker and a copy share cost nothing; what one of them has writte
 
 from __future__ import annotations
 
+import contextlib
 import os
+import threading
+import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from unstuck_broker.events import CopiesMeasured, Event
@@ -39,7 +42,7 @@ class Memory(NamedTuple):
 class CopyWatch:
     """Measures while there are copies.
 
-    Threads: the broker's loop; the reading of /proc is in the loop's executor.
+    Threads: the broker's loop; /proc is read in a thread for each look, which an exit leaves alone.
     """
 
     def __init__(
@@ -55,35 +58,32 @@ class CopyWatch:
         self._supervisor = supervisor
         self._emit = emit
         self._timer: asyncio.TimerHandle | None = None
-        self._looking: asyncio.Future[CopiesMeasured | None] | None = None
-        self._began_s = 0.0
         self._config: Config | None = None
 
     def follow(self, config: Config) -> None:
         """Begin to look when there are copies."""
         self._config = config
-        if self._timer is None and self._looking is None and self._dormant.processes():
+        if self._timer is None and self._dormant.processes():
             self._timer = self._loop.call_later(_LOOK_S, self._look)
 
     def _look(self) -> None:
-        self._timer = None
         pids = self._dormant.processes()
-        config = self._config
-        if not pids or config is None:
+        if not pids or self._config is None:
+            self._timer = None
             return
-        self._began_s = self._loop.time()
-        worker = self._supervisor.pid
-        allowed = config.snapshot_memory_bytes
-        self._looking = self._loop.run_in_executor(None, measure, pids, worker, allowed)
-        self._looking.add_done_callback(self._looked)
+        order = pids, self._supervisor.pid, self._config.snapshot_memory_bytes
+        threading.Thread(target=self._measure, args=order, daemon=True).start()
 
-    def _looked(self, done: asyncio.Future[CopiesMeasured | None]) -> None:
-        self._looking = None
-        if done.cancelled():
-            return
-        took_s = self._loop.time() - self._began_s
+    def _measure(self, pids: dict[int, int], worker: int | None, allowed_bytes: int) -> None:
+        """Measure, in a thread of its own."""
+        began_s = time.monotonic()
+        measured = measure(pids, worker, allowed_bytes)
+        with contextlib.suppress(RuntimeError):  # The loop has ended meanwhile.
+            took_s = time.monotonic() - began_s
+            self._loop.call_soon_threadsafe(self._looked, measured, took_s)
+
+    def _looked(self, measured: CopiesMeasured | None, took_s: float) -> None:
         self._timer = self._loop.call_later(max(_LOOK_S, _REST * took_s), self._look)
-        measured = done.result()
         if measured is not None:
             self._emit(measured)
 

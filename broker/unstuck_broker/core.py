@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, assert_never
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from unstuck.config import Config, make_config, worker_settings
 from unstuck.errors import ConfigError
@@ -406,10 +406,13 @@ class Core:
 
     def start_message(self) -> Start:
         """Tell a new worker who it is."""
+        settings = worker_settings(self.config)
+        # Only the first one: a restart begins without variables.
+        self.config = structs.replace(self.config, restore_file="")
         return Start(
             session=self.facts.session,
             connection_file=self.facts.connection_file,
-            settings=worker_settings(self.config),
+            settings=settings,
             execution_count=self.revival.next_cell,
             copies_address=self.facts.copies_address,
             snapshot_floor=self.revival.copies.highest,

@@ -42,6 +42,8 @@ class ExecuteContent(Struct):
     stop_on_error: bool = True
 
 
+_LOOKS = ("%snapshots", "%snapshot", "%rewind", "%unstuck")
+"""Magics that change no variable."""
 _execute_decoder = msgspec.json.Decoder(ExecuteContent)
 _object_decoder = msgspec.json.Decoder(dict[str, Any])
 
@@ -64,6 +66,8 @@ class Job:
     meter: OutputMeter = field(default_factory=lambda: OutputMeter(0))
     execution_count: int | None = None
     timed_out: bool = False
+    has_effects: bool = True
+    """It may change variables."""
     started_s: float | None = None
     """When it was handed to the worker."""
 
@@ -134,8 +138,15 @@ def make_job(
     number, request, received_s = arrival
     if kind is not MsgType.execute_request:
         mode = get_run_mode(kind, channel=request.channel, concurrency_mode=concurrency_mode)
-        blocking = concurrency_mode is KernelConcurrencyMode.blocking
-        return Job(number, request, kind, mode, received_s, blocks_channel=blocking)
+        return Job(
+            number,
+            request,
+            kind,
+            mode,
+            received_s,
+            blocks_channel=concurrency_mode is KernelConcurrencyMode.blocking,
+            has_effects=kind in COMM,
+        )
     try:
         content = _execute_decoder.decode(request.content_json)
     except msgspec.MsgspecError as error:
@@ -163,7 +174,14 @@ def make_job(
         blocks_channel=mode is RunMode.blocking,
         timeout_s=_timeout_s(metadata, config),
         meter=OutputMeter(config.output_bytes_per_cell),
+        has_effects=not _only_looks(content.code),
     )
+
+
+def _only_looks(code: str) -> bool:
+    """Tell whether a cell does nothing but ask about snapshots or settings."""
+    words = code.split(maxsplit=1)
+    return bool(words) and words[0] in _LOOKS and "\n" not in code.strip()
 
 
 def _tag_value(metadata: Mapping[str, Any], tag: Tags) -> str | None:

@@ -25,7 +25,6 @@ from unstuck_broker.events import (
     OutputsHeld,
     WorkerExited,
 )
-from unstuck_broker.job import COMM
 from unstuck_broker.reason import Reason, Why
 
 if TYPE_CHECKING:
@@ -110,7 +109,7 @@ class Revival:
 
     def ended(self, job: Job) -> None:
         """Take note that a job has ended in the worker: copies have not all of its effects."""
-        if job.is_cell or job.kind in COMM:
+        if job.has_effects:
             self.copies.ended(Effect(job.number, job.execution_count, job.is_cell))
 
     def take(self, event: CopyAppeared | CopyGone | CopiesMeasured | OutputsHeld) -> None:

@@ -10,6 +10,8 @@ import os
 import signal
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from unstuck.codec import encode
 from unstuck.protocol import (
     NewPipes,
@@ -129,7 +131,8 @@ class Supervisor:
         else:
             self._later(_NO_PIDFD_POLL_S, self._poll_exit)
         if not told:
-            self._main.send(self._start_message())
+            start = self._start_message()
+            self._main.send(msgspec.structs.replace(start, takes_over=donor is not None))
         deadline_s = self._config.start_deadline_s
         if donor is not None:
             self._main.send(self._dormant.donate(donor))

@@ -66,7 +66,7 @@ def status(kernel: UnstuckKernel) -> str:
     assert isinstance(answer, SnapshotList)
     newest = max(answer.rows, key=lambda row: row.number, default=None)
     if newest is None:
-        text = "There is no snapshot yet."
+        text = "There is no snapshot now."
     else:
         when = datetime.fromtimestamp(newest.taken_at, UTC).astimezone()
         after = f"cell [{newest.cell}]" if newest.cell else "the start"
