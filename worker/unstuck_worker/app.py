@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 import traceback
+from contextlib import suppress
 from contextvars import copy_context
 from typing import TYPE_CHECKING
 
@@ -21,15 +22,17 @@ from unstuck.caller import Caller
 from unstuck.codec import Decoder
 from unstuck.errors import WireError
 from unstuck.jobcontext import JobContext, set_kernel
-from unstuck.protocol import Ready, Run, Start, StreamName, ToWorker
+from unstuck.protocol import Ready, Receive, Run, Start, StreamName, ToWorker
 from unstuck.typing import MsgType, RunMode
 from unstuck_worker import pdbhook, process
+from unstuck_worker.autosave import Autosave
 from unstuck_worker.child import protect_children
 from unstuck_worker.context import carry_job_into_threads
 from unstuck_worker.interrupt import Interrupts
 from unstuck_worker.lanethread import LaneThread
 from unstuck_worker.pipes import SyncPage
 from unstuck_worker.runner import Runner
+from unstuck_worker.snapshots.inheritance import take_over
 from unstuck_worker.snapshots.revival import leave, revive_callers, revive_loop
 from unstuck_worker.start import build_kernel, build_shell
 from unstuck_worker.stdin import Inputs
@@ -100,7 +103,10 @@ class App:
             lane, flood, self._streams, self._runner, [main_sock, thread_sock]
         )
         self._snapshots = self._watch_for_snapshots(start, become_child)
+        self._autosave = Autosave(self.shell, self._loop, self._interrupts.is_idle)
         self._profile.start(self.shell)
+        # Once: its tip is drawn at random, and a promoted copy must not change a user's stream.
+        self._banner = self.shell.banner
 
     def _watch_for_snapshots(
         self, start: Start, become_child: Callable[[], None]
@@ -144,7 +150,9 @@ class App:
         self._start_lane_thread()
         self._loop.add_reader(self._sock, self._read, decoder)
         self._sock.setblocking(False)
+        self._inherit(decoder, early)
         self._announce()
+        self._autosave.begin()
         for message in early:
             self._handle(message)
         serving = self._loop.create_task(self._serve())
@@ -158,8 +166,16 @@ class App:
             leave(self._streams)
         sys.exit(0)
 
+    def _inherit(self, decoder: Decoder[ToWorker], early: list[ToWorker]) -> None:
+        """Take over a donor's variables if the broker has said so right behind its `Start`."""
+        with suppress(BlockingIOError):
+            early += decoder.feed(self._sock.recv(READ_BYTES))
+        for order in [message for message in early if isinstance(message, Receive)]:
+            early.remove(order)
+            take_over(order, self.shell, self._lane)
+
     def _announce(self) -> None:
-        self._lane.send(Ready(os.getpid(), self.shell.banner, IPython.__version__))
+        self._lane.send(Ready(os.getpid(), self._banner, IPython.__version__))
 
     async def _serve(self) -> None:
         async with Caller(create=True, protected=True):

@@ -60,13 +60,26 @@ class CellHistory(HistoryManager):
         self.db_input_cache_lock = threading.Lock()
         self.db_output_cache_lock = threading.Lock()
         self.save_thread = None
+        known = len(self.input_hist_raw)
         for lines in (self.input_hist_parsed, self.input_hist_raw):
             lines.extend([""] * (counter - len(lines)))
         if self.enabled and str(self.hist_file) != ":memory:":
             _kept.append(self.db)
             self.init_db()
+            self._read_lost(known, counter)
             self.db_input_cache = self._unsaved("history", self.db_input_cache)
             self.db_output_cache = self._unsaved("output_history", self.db_output_cache)
+
+    def _read_lost(self, first: int, end: int) -> None:
+        """Read the lines of cells that ran in the original after this copy was made."""
+        rows = self.db.execute(
+            "SELECT line, source, source_raw FROM history"
+            " WHERE session = ? AND line >= ? AND line < ?",
+            (self.session_number, first, end),
+        )
+        for line, source, raw in rows:
+            self.input_hist_parsed[line] = source
+            self.input_hist_raw[line] = raw
 
     def _unsaved(self, table: str, lines: list[Any]) -> list[Any]:
         query = f"SELECT line FROM {table} WHERE session = ?"  # noqa: S608  (a name of ours)

@@ -1,1 +1,1 @@
-"""Copies of the worker that wait beside it: when one is taken, how, and how it becomes the worker."""
+"""Copies of the worker that wait beside it: when, how, and what becomes of them."""

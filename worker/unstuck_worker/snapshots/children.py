@@ -78,7 +78,7 @@ def _is_revived(pid: int) -> bool:
 
 
 def adopt(children: Iterable[Child]) -> None:
-    """Let ``Popen`` objects of these processes say what is true, though they are not our children."""
+    """Let ``Popen`` objects of these processes say what is true, though not our children."""
     known = {child.pid: child for child in children}
     if known:
         _watch(subprocess.Popen, known)
@@ -86,7 +86,7 @@ def adopt(children: Iterable[Child]) -> None:
         from multiprocessing.popen_fork import Popen  # noqa: PLC0415  (it was imported)
 
         poll: Any = Popen.poll
-        Popen.poll = _asking(poll, known)  # type: ignore[method-assign]
+        Popen.poll = _asking(poll, known)
 
 
 def _watch(kind: Any, known: dict[int, Child]) -> None:  # noqa: ANN401  (private methods)

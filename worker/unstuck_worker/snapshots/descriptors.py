@@ -13,7 +13,7 @@ import os
 import socket
 import stat
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -31,7 +31,7 @@ class SocketEnd:
     family: int
     kind: int
     protocol: int
-    address: object
+    address: Any
     is_listening: bool
     is_blocking: bool
     is_inheritable: bool
@@ -138,9 +138,9 @@ def make_again(recipes: Recipes) -> None:
 
 def _make_socket(end: SocketEnd) -> None:
     with socket.socket(end.family, end.kind, end.protocol) as sock:
-        if end.address[1]:  # type: ignore[index]  (of an internet family: host, port, ...)
+        if end.address[1]:  # The port, in both internet families.
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            sock.bind(end.address)  # type: ignore[arg-type]
+            sock.bind(end.address)
         if end.is_listening:
             sock.listen()
         _place(sock.fileno(), end)

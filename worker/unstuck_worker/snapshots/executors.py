@@ -1,4 +1,4 @@
-"""Executors and worker threads: which are idle, and how they work again where their threads are gone.
+"""Executors: which of their threads are idle, and how they work again where those are gone.
 
 Threads: `watch` and `revive` in the main thread.
 """

@@ -161,7 +161,7 @@ def _await_end(child: int, deadline_s: float) -> None:
 
 @contextmanager
 def _silent() -> Iterator[None]:
-    """Let the hooks around a fork warn nobody, without the traces that ``catch_warnings`` leaves."""
+    """Let the hooks around a fork warn nobody; ``catch_warnings`` would leave traces."""
     filters: Any = warnings.filters
     filters.insert(0, _SILENCE)
     try:

@@ -5,7 +5,6 @@ Threads: the main thread's; `request` may be called from any.
 
 from __future__ import annotations
 
-import asyncio
 import resource
 import threading
 import time
@@ -29,6 +28,8 @@ from unstuck_worker.snapshots.policy import (
 )
 
 if TYPE_CHECKING:
+    import asyncio
+
     from unstuck.jobcontext import JobContext
     from unstuck_worker.snapshots.fork import Awake
     from unstuck_worker.snapshots.site import Site

@@ -39,7 +39,7 @@ class Moment(NamedTuple):
     cells: int = 0
     """Queue cells that have ended since the last snapshot."""
     is_dirty: bool = False
-    """Something else may have changed variables since: a task, a thread, a comm handler, a timer."""
+    """Something else may have changed variables since: a task, thread, comm handler, timer."""
     risk_s: float = 0.0
     """Time that the cells since the last snapshot took."""
     since_s: float = float("inf")

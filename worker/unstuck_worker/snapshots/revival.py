@@ -43,7 +43,7 @@ def revive_loop(loop: Any) -> None:  # noqa: ANN401  (private attributes)
     loop._make_self_pipe()  # noqa: SLF001
     if wakes_loop:
         signal.set_wakeup_fd(loop._csock.fileno(), warn_on_full_buffer=False)  # noqa: SLF001
-    asyncio._set_running_loop(loop)
+    asyncio._set_running_loop(loop)  # noqa: SLF001
 
 
 def revive_random(state: Any) -> None:  # noqa: ANN401
@@ -129,7 +129,7 @@ def leave(flushes: Iterable[Any]) -> None:
     with suppress(BaseException):
         threading._shutdown()  # type: ignore[attr-defined]  # noqa: SLF001
     with suppress(BaseException):
-        atexit._run_exitfuncs()
+        atexit._run_exitfuncs()  # noqa: SLF001
     for stream in flushes:
         with suppress(BaseException):
             stream.flush()

@@ -126,6 +126,6 @@ class Site:
                 connection, _ = listening.accept()
             with connection:
                 connection.settimeout(None)
-                donor.serve(connection, self.shell, deadline_s=order.deadline_s)
+                donor.serve(connection, self.shell)
         finally:
             os._exit(0)
