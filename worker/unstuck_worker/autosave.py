@@ -1,7 +1,7 @@
 """Save the session to a checkpoint while nothing runs, and restore it in a kernel's first worker.
 
-Threads: the event loop's; a save runs in a thread of its own, and is given up when a cell starts, so
-that no cell waits for it and no checkpoint holds half of what a cell does.
+Threads: the event loop's; a save runs in a thread of its own, and is given up when a cell starts:
+so no cell waits for it, and no checkpoint holds half of what a cell does.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ IDLE_S = 1.0
 """How long nothing must have run before a save begins."""
 
 
-class _CellStarted(Exception):  # noqa: N818  (a fact)
+class _CellStarted(Exception):
     """Raised inside a save that must not go on."""
 
 
@@ -29,7 +29,10 @@ class Autosave:
     """Saves one shell's session."""
 
     def __init__(
-        self, shell: Any, loop: asyncio.AbstractEventLoop, is_idle: Callable[[], bool]  # noqa: ANN401
+        self,
+        shell: Any,  # noqa: ANN401  (IPython's is untyped)
+        loop: asyncio.AbstractEventLoop,
+        is_idle: Callable[[], bool],
     ) -> None:
         """Save the session of ``shell`` when ``is_idle`` says that nothing runs."""
         self._shell = shell
@@ -56,12 +59,12 @@ class Autosave:
             self._restore(self._folder / Path(name).expanduser())
 
     def _restore(self, path: Path) -> None:
-        from unstuck_worker.checkpoint import load_file  # noqa: PLC0415  (only when asked for)
+        from unstuck_worker.checkpoint import load_path  # noqa: PLC0415  (only when asked for)
 
         if not path.exists():
             return  # The first time of all.
         try:
-            self._note = load_file(self._shell, path, is_fresh=True)
+            self._note = load_path(self._shell, str(path), is_fresh=True)
         except UsageError as error:
             self._note = f"Nothing is restored: {error}\n"
 
@@ -114,7 +117,7 @@ class Autosave:
         if self._has_started.is_set():
             raise _CellStarted
 
-    def _end(self, is_saved: bool) -> None:  # noqa: FBT001  (a callback's argument)
+    def _end(self, is_saved: bool) -> None:
         self._is_saving = False
         if is_saved:
             self._saved_s = self._loop.time()

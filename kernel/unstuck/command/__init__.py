@@ -25,6 +25,7 @@ COMMANDS = {
     "interrupt": "Interrupt what runs in a kernel.",
     "restart": "Restart a kernel in place.",
     "kill": "End a kernel.",
+    "checkpoint": "Save a kernel's variables to a file, and load them.",
     "doctor": "Check this machine and say what is wrong.",
     "version": "Show the versions that matter in a report.",
 }

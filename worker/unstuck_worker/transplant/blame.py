@@ -52,7 +52,11 @@ def _named(error: BaseException, text: str) -> str:
 
 def _kind(value: object) -> str:
     kind = type(value)
-    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    return (
+        kind.__qualname__
+        if kind.__module__ == "builtins"
+        else f"{kind.__module__}.{kind.__qualname__}"
+    )
 
 
 def find_path(start: object, aim: object) -> str | None:
@@ -91,7 +95,9 @@ def _parts(value: Any) -> Iterator[tuple[str, object]]:  # noqa: ANN401  (whatev
         cells = value.__closure__ or ()
         for name, cell in zip(value.__code__.co_freevars, cells, strict=False):
             yield f" (its {name})", _content(cell)
-        yield from ((f".__defaults__[{at}]", part) for at, part in enumerate(value.__defaults__ or ()))
+        yield from (
+            (f".__defaults__[{at}]", part) for at, part in enumerate(value.__defaults__ or ())
+        )
     yield from _attributes(value)
 
 

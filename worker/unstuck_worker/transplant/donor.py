@@ -38,8 +38,6 @@ def serve(
         write(parts.encode(parts.Progress(done, total, shown(name))))
 
     try:
-        return pack(
-            shell, write, same_machine=True, deadline_s=deadline_s, progress=Telling(tell)
-        )
+        return pack(shell, write, same_machine=True, deadline_s=deadline_s, progress=Telling(tell))
     except OSError:
         return None

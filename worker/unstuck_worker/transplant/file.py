@@ -1,4 +1,4 @@
-"""A checkpoint file: written whole or not at all, and checked whole before anything of it is used."""
+"""A checkpoint file: written whole or not at all, and checked whole before any of it is used."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import errno
 import fcntl
 import os
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from unstuck.errors import KernelError
@@ -17,6 +16,7 @@ from unstuck_worker.transplant.loading import DEADLINE_S as READ_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
+    from pathlib import Path
 
     Tell = Callable[[int, int, str], None]
 

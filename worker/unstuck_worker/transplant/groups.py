@@ -1,4 +1,4 @@
-"""Which variables must travel together, and in which order: those that share an object are one group.
+"""Which variables travel together, and in which order: those that share an object are one group.
 
 Two variables share when a mutable object can be reached from both; what is only named by another
 variable (functions and classes of cells) must have come before it.

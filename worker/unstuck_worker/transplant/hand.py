@@ -23,7 +23,7 @@ _Answer = tuple[object, BaseException | None]
 _Calls = queue.SimpleQueue["tuple[Callable[[], object], queue.SimpleQueue[_Answer]] | None"]
 
 
-class TooLong(Exception):  # noqa: N818  (a fact)
+class TooLong(Exception):
     """A call has not come back by its deadline."""
 
     def __init__(self, deadline_s: float) -> None:
@@ -31,7 +31,7 @@ class TooLong(Exception):  # noqa: N818  (a fact)
         super().__init__(f"not ready within {deadline_s:g} s")
 
 
-class Given(Exception):  # noqa: N818  (a fact)
+class Given(Exception):
     """Raised in a thread whose call was given up, so that Python code in it ends."""
 
 

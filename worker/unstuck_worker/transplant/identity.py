@@ -1,4 +1,4 @@
-"""For which objects it matters that there is one of them: what can change, or is compared by ``is``.
+"""For which objects it matters that there is one of them: what can change, or is known by ``is``.
 
 Numbers, texts, dtypes and the like may be doubled, and would tie all variables together.
 """

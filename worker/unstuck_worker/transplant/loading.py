@@ -7,12 +7,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from unstuck_worker.transplant.blame import told
-from unstuck_worker.transplant.hand import Hand
 from unstuck_worker.transplant.names import shown
 from unstuck_worker.transplant.pickling import VariableUnpickler
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+    from unstuck_worker.transplant.hand import Hand
 
 DEADLINE_S = 120.0
 """For reading one group: it may import a library."""

@@ -57,5 +57,5 @@ def namespace() -> NoReturn:
 
 
 def variable(name: str) -> NoReturn:
-    """Give a variable that came before; the reader of a pickle has a function of its own for this."""
+    """Give a variable that came before; the reader of a pickle has its own function for this."""
     raise LookupError(f"{name} is known only to the reader of a group")

@@ -1,8 +1,8 @@
 """A carried session as bytes: a start, parts with checksums, an end; for sockets and files alike.
 
-A part is ``kind (u8) | 3 zero bytes | meta size (u32) | data size (u64) | crc of data (u32) | crc of
-the head so far and of meta (u32) | meta | data``, in network byte order. Meta is msgpack. The data
-of a group is its pickle and, behind it, its buffers.
+A part is ``kind (u8) | 3 zero bytes | meta size (u32) | data size (u64) | crc of data (u32) | crc
+of the head so far and of meta (u32) | meta | data``, in network byte order. Meta is msgpack. The
+data of a group is its pickle and, behind it, its buffers.
 """
 
 from __future__ import annotations
@@ -172,13 +172,20 @@ class Reader:
         if kind != _KIND or meta_size > MAX_META_BYTES:
             raise Damaged("it is damaged: no part begins here")
         packed = self._read(meta_size)
-        if zlib.crc32(packed, zlib.crc32(head[: _HEAD.size])) != _CRC.unpack_from(head, _HEAD.size)[0]:
+        if (
+            zlib.crc32(packed, zlib.crc32(head[: _HEAD.size]))
+            != _CRC.unpack_from(head, _HEAD.size)[0]
+        ):
             raise Damaged("it is damaged: a checksum is wrong")
         try:
             meta = _decoder.decode(packed)
         except (ValueError, RecursionError) as error:
             raise Damaged(f"it is damaged: {error}") from error
-        sizes = [meta.body_bytes, *(b.size_bytes for b in meta.buffers)] if isinstance(meta, Group) else []
+        sizes = (
+            [meta.body_bytes, *(b.size_bytes for b in meta.buffers)]
+            if isinstance(meta, Group)
+            else []
+        )
         if sum(sizes) != size or any(one < 0 for one in sizes):
             raise Damaged("it is damaged: sizes do not fit")
         found = 0

@@ -10,7 +10,7 @@ variable of its own holds is named by the others, so that it travels once.
 from __future__ import annotations
 
 import io
-import pickle  # noqa: S403  (what is loaded is the user's own session)
+import pickle
 from dataclasses import dataclass, field
 from types import CodeType, FunctionType
 from typing import TYPE_CHECKING, Any
@@ -45,7 +45,7 @@ class Origin:
         """Find what the values define."""
         defined = {
             id(value): name
-            for name, value in reversed(values.items())
+            for name, value in reversed(list(values.items()))
             if names.is_variable(name) and isinstance(value, FunctionType | type)
         }
         return cls(namespace, defined)

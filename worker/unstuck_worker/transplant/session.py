@@ -126,7 +126,10 @@ def _save_lines(history: Any, session: int, lines: list[Any]) -> None:  # noqa: 
     """Write lines that the lost shell may not have saved any more."""
     if not lines or not history.enabled:
         return
-    with suppress(sqlite3.Error), sqlite3.connect(str(history.hist_file), timeout=1.0) as connection:
+    with (
+        suppress(sqlite3.Error),
+        sqlite3.connect(str(history.hist_file), timeout=1.0) as connection,
+    ):
         connection.executemany(
             "INSERT OR IGNORE INTO history VALUES (?, ?, ?, ?)",
             [(session, *line) for line in lines],

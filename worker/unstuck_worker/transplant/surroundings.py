@@ -33,7 +33,7 @@ def _numpy_random() -> Any:  # noqa: ANN401
 def _set_numpy_random(state: Any) -> None:  # noqa: ANN401
     import numpy as np  # noqa: PLC0415  (the user's)
 
-    np.random.set_state(state)  # noqa: NPY002  (the state that cells have used)
+    np.random.set_state(state)
 
 
 def _torch_random() -> Any:  # noqa: ANN401

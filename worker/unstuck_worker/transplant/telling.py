@@ -1,4 +1,4 @@
-"""Tell how far something is, when it takes longer than a second, and not more often than readable."""
+"""Tell how far something is, when it takes longer than a second, and as often as one can read."""
 
 from __future__ import annotations
 

