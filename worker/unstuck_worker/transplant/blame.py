@@ -24,7 +24,7 @@ def explain(values: Mapping[str, object], last: object, error: BaseException) ->
         last: the object that was asked last how it is pickled.
         error: what was raised.
     """
-    if isinstance(error, RecursionError) or "recursion" in str(error):
+    if isinstance(error, RecursionError) or "recursion" in told(error):
         return "it is nested too deeply"
     text = told(error)
     for name, value in values.items():

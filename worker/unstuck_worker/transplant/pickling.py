@@ -12,7 +12,7 @@ from __future__ import annotations
 import io
 import pickle
 from dataclasses import dataclass, field
-from types import CodeType, FunctionType
+from types import CellType, CodeType, FunctionType
 from typing import TYPE_CHECKING, Any
 
 import cloudpickle
@@ -81,6 +81,8 @@ class VariablePickler(cloudpickle.Pickler):  # type: ignore[misc]  # it has no t
         self._origin = origin
         self._members = frozenset(members)
         self._by_value: set[int] = set()
+        self._cells: dict[int, CellType] = {}
+        """Of closures: they come empty, and are filled when their functions are there."""
         self.needs: set[str] = set()
         self.has_code = False
         self.last: object = None
@@ -107,14 +109,25 @@ class VariablePickler(cloudpickle.Pickler):  # type: ignore[misc]  # it has no t
             return reduced
         if isinstance(obj, CodeType):
             self.has_code = True
+        if id(obj) in self._cells:
+            return CellType, ()
         return self._origin.storages.reduce(obj)
 
     def _dynamic_function_reduce(self, func: FunctionType) -> Any:  # noqa: ANN401
-        """Leave the globals of a cell's function behind: they come as variables."""
-        make, arguments, (state, slots), *rest = super()._dynamic_function_reduce(func)
+        """Leave the globals of a cell's function behind: they come as variables.
+
+        What a closure shares with other functions is shared afterwards, too: cloudpickle would
+        give each function a copy of its own.
+        """
+        make, arguments, (state, slots), *rest, set_state = super()._dynamic_function_reduce(func)
         if func.__globals__ is self._origin.namespace:
             slots["__globals__"] = {}
-        return (make, arguments, (state, slots), *rest)
+        closure = func.__closure__ or ()
+        self._cells.update((id(cell), cell) for cell in closure)
+        contents = [(cell, cell.cell_contents) for cell in closure if _is_full(cell)]
+        slots["__closure__"] = None
+        arguments = (*arguments[:-1], func.__closure__)
+        return (make, arguments, (set_state, (state, slots), contents), *rest, set_function_state)
 
     def pickle(self, values: Mapping[str, object]) -> Pickled:
         """Pickle the group."""
@@ -138,6 +151,22 @@ class VariablePickler(cloudpickle.Pickler):  # type: ignore[misc]  # it has no t
             for key, obj in kept.items()
             if key not in static and (not isinstance(obj, FunctionType) or key in self._by_value)
         }
+
+
+def _is_full(cell: CellType) -> bool:
+    try:
+        cell.cell_contents  # noqa: B018  (raises when it is empty)
+    except ValueError:
+        return False
+    return True
+
+
+def set_function_state(function: FunctionType, state: tuple[Any, Any, Any]) -> None:
+    """Fill the closure of a function that was read, and set what else it has."""
+    set_state, of_function, contents = state
+    for cell, content in contents:
+        cell.cell_contents = content
+    set_state(function, of_function)
 
 
 class Finder(VariablePickler):
