@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from worker.broker_double import Outputs
+
 HANG = "import itertools; max(itertools.repeat(1))"
 
 
@@ -29,6 +32,10 @@ def worker(tmp_path: Path) -> Iterator[SnapshotDouble]:
     worker = SnapshotDouble.start(tmp_path)
     yield worker
     worker.close()
+
+
+def says_up(outputs: Outputs) -> bool:
+    return "up" in outputs.text()
 
 
 def values(worker: SnapshotDouble, expression: str) -> object:
@@ -230,7 +237,7 @@ def test_an_interrupt_reaches_cells_of_a_promoted_copy(worker: SnapshotDouble) -
     worker.recover()
     for code in ("time.sleep(30)", "import asyncio; await asyncio.sleep(30)", "while True: pass"):
         job = worker.submit(f"print('up', flush=True)\n{code}")
-        worker.wait_for(lambda job=job: "up" in worker.jobs[job].text())
+        worker.wait_for(partial(says_up, worker.jobs[job]))
         began_s = time.monotonic()
         worker.signal(signal.SIGINT)
         assert worker.wait(job).reply["ename"] == "KeyboardInterrupt"
@@ -291,7 +298,8 @@ def test_what_is_lost_is_named(worker: SnapshotDouble) -> None:
 
 def test_pipes_within_the_worker_work_again(worker: SnapshotDouble) -> None:
     worker.run(
-        "import os, multiprocessing\nreading, writing = os.pipe()\nqueue = multiprocessing.Queue()\n"
+        "import os, multiprocessing\nreading, writing = os.pipe()\n"
+        "queue = multiprocessing.Queue()\n"
         "queue.put(1); queue.get()"
     )
     worker.wait_for_copy()

@@ -13,7 +13,9 @@ from functools import wraps
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Collection, Iterable
+
+    Poll = Callable[..., int | None]
 
 _REVIVED = (b"resource_tracker", b"loky", b"forkserver")
 _KILLED = -signal.SIGKILL
@@ -80,44 +82,49 @@ def _is_revived(pid: int) -> bool:
 def adopt(children: Iterable[Child]) -> None:
     """Let ``Popen`` objects of these processes say what is true, though not our children."""
     known = {child.pid: child for child in children}
-    if known:
-        _watch(subprocess.Popen, known)
-    if "multiprocessing.popen_fork" in sys.modules:
-        from multiprocessing.popen_fork import Popen  # noqa: PLC0415  (it was imported)
+    if not known:
+        return
+    popen: Any = subprocess.Popen
+    popen._internal_poll = _polling(popen._internal_poll, known)  # noqa: SLF001
+    popen._wait = _waiting(popen._wait, known)  # noqa: SLF001
+    forking: Any = sys.modules.get("multiprocessing.popen_fork")
+    if forking is not None:
+        forking.Popen.poll = _polling(forking.Popen.poll, known)
 
-        poll: Any = Popen.poll
-        Popen.poll = _asking(poll, known)
+
+def _is_meant(popen: Any, known: Collection[int]) -> bool:  # noqa: ANN401
+    """Say whether an object stands for one of these, and not for a child of ours of that number."""
+    if popen.returncode is not None or popen.pid not in known:
+        return False
+    try:
+        os.waitid(os.P_PID, popen.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return True
+    return False
 
 
-def _watch(kind: Any, known: dict[int, Child]) -> None:  # noqa: ANN401  (private methods)
-    poll, wait = kind._internal_poll, kind._wait  # noqa: SLF001
-
+def _polling(poll: Poll, known: dict[int, Child]) -> Poll:
     @wraps(poll)
     def poll_any(self: Any, *arguments: Any, **options: Any) -> int | None:  # noqa: ANN401
-        if self.returncode is None and self.pid in known:
-            self.returncode = exit_code(known[self.pid])
-            return self.returncode  # type: ignore[no-any-return]
-        return poll(self, *arguments, **options)  # type: ignore[no-any-return]
-
-    @wraps(wait)
-    def wait_any(self: Any, timeout: float | None) -> int | None:  # noqa: ANN401
-        if self.returncode is None and self.pid in known:
-            _await_end(self, known[self.pid], timeout)
-            return self.returncode  # type: ignore[no-any-return]
-        return wait(self, timeout=timeout)  # type: ignore[no-any-return]
-
-    kind._internal_poll, kind._wait = poll_any, wait_any  # noqa: SLF001
-
-
-def _asking(poll: Callable[..., int | None], known: dict[int, Child]) -> Callable[..., int | None]:
-    @wraps(poll)
-    def poll_any(self: Any, *arguments: Any, **options: Any) -> int | None:  # noqa: ANN401
-        if self.returncode is None and self.pid in known:
-            self.returncode = exit_code(known[self.pid])
-            return self.returncode  # type: ignore[no-any-return]
-        return poll(self, *arguments, **options)
+        if not _is_meant(self, known):
+            return poll(self, *arguments, **options)
+        code = exit_code(known[self.pid])
+        self.returncode = code
+        return code
 
     return poll_any
+
+
+def _waiting(wait: Poll, known: dict[int, Child]) -> Poll:
+    @wraps(wait)
+    def wait_any(self: Any, timeout: float | None) -> int | None:  # noqa: ANN401
+        if not _is_meant(self, known):
+            return wait(self, timeout=timeout)
+        code = _await_end(self, known[self.pid], timeout)
+        self.returncode = code
+        return code
+
+    return wait_any
 
 
 def exit_code(child: Child) -> int | None:
@@ -134,7 +141,7 @@ def exit_code(child: Child) -> int | None:
     return facts[2]
 
 
-def _await_end(popen: Any, child: Child, timeout_s: float | None) -> None:  # noqa: ANN401
+def _await_end(popen: Any, child: Child, timeout_s: float | None) -> int:  # noqa: ANN401
     import select  # noqa: PLC0415
 
     code = exit_code(child)
@@ -148,4 +155,4 @@ def _await_end(popen: Any, child: Child, timeout_s: float | None) -> None:  # no
         finally:
             os.close(descriptor)
         code = exit_code(child)
-    popen.returncode = _KILLED if code is None else code
+    return _KILLED if code is None else code

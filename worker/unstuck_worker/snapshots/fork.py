@@ -25,7 +25,7 @@ from unstuck_worker.snapshots import descriptors, orphan
 from unstuck_worker.snapshots.mark import Mark
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Sequence
 
 READ_BYTES = 1 << 18
 MAX_FDS = 16
@@ -160,7 +160,7 @@ def _await_end(child: int, deadline_s: float) -> None:
 
 
 @contextmanager
-def _silent() -> Iterator[None]:
+def _silent() -> Generator[None]:
     """Let the hooks around a fork warn nobody; ``catch_warnings`` would leave traces."""
     filters: Any = warnings.filters
     filters.insert(0, _SILENCE)
@@ -172,7 +172,7 @@ def _silent() -> Iterator[None]:
 
 
 @contextmanager
-def _without_handler() -> Iterator[None]:
+def _without_handler() -> Generator[None]:
     """Keep the end of our own child from a SIGCHLD handler of the user's."""
     handler = signal.getsignal(signal.SIGCHLD)
     if not callable(handler):

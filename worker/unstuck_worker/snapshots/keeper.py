@@ -41,7 +41,8 @@ PAUSES_S = (0.002, 0.002, 0.005, 0.02, 0.1, 0.5)
 LOOKS = 3
 """Before a cell: how often a busy thread is looked at."""
 LOOK_AGAIN_S = 0.001
-_PAGE_BYTES = resource.getpagesize()
+AT_ONCE_S = 0.02
+"""A promoted copy makes a copy of itself at once if a fork takes no longer."""
 
 
 class Snapshots:
@@ -289,10 +290,11 @@ class Snapshots:
         self._number = max(self._number, awake.order.snapshot_floor)
         # The copy of what it is now is gone: the next idle moment makes another one.
         self._cells = 1
-        self._ended_s = time.monotonic()
+        self._ended_s = float("-inf")
         self._site.revive(awake, awake.order)
         if self._policy != "off":
-            self._arm(IDLE_S)
+            # At once, before the first job: a client that waits for nothing may lose it as well.
+            self._arm(0.0 if self._fork_s < AT_ONCE_S else IDLE_S)
 
 
 def _tags(job: JobContext) -> tuple[str, ...]:

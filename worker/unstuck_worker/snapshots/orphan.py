@@ -29,10 +29,12 @@ _libc.syscall.restype = ctypes.c_long
 def orphan_self() -> None:
     """Go on as an orphan: return in a process whose parent has ended or ends at once.
 
-    For a child right after its fork, with one thread.
+    For a child right after its fork.
     """
     child = os.getpid()
-    if _share_memory():
+    # Threads that a library starts again in every child (scipy.fft does) would end with it.
+    has_threads = len(os.listdir("/proc/self/task")) > 1  # noqa: PTH208
+    if not has_threads and _share_memory():
         os.kill(child, signal.SIGKILL)
         return
     if os.fork():

@@ -6,6 +6,7 @@ Threads: the main thread, which is the only one at first.
 from __future__ import annotations
 
 import asyncio
+import importlib
 import os
 import random
 import selectors
@@ -54,9 +55,9 @@ def revive_random(state: Any) -> None:  # noqa: ANN401
 
 def revive_imports() -> None:
     """Forget imports that another thread had begun: nobody would ever end them."""
-    importlib: Any = sys.modules["_frozen_importlib"]
-    importlib._module_locks.clear()  # noqa: SLF001
-    importlib._blocking_on.clear()  # noqa: SLF001
+    frozen: Any = sys.modules["_frozen_importlib"]
+    frozen._module_locks.clear()  # noqa: SLF001
+    frozen._blocking_on.clear()  # noqa: SLF001
     for name, module in list(sys.modules.items()):
         spec = getattr(module, "__spec__", None)
         if getattr(spec, "_initializing", False):
@@ -124,7 +125,7 @@ def revive_callers() -> None:
 
 def leave(flushes: Iterable[Any]) -> None:
     """End the process as Python does, but for the end of its libraries, which may crash."""
-    import atexit  # noqa: PLC0415
+    atexit: Any = importlib.import_module("atexit")
 
     with suppress(BaseException):
         threading._shutdown()  # type: ignore[attr-defined]  # noqa: SLF001
