@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Struct
 
 if TYPE_CHECKING:
+    from unstuck_broker.copies import Copy
     from unstuck_broker.core import Core
     from unstuck_broker.job import Job
 
@@ -31,6 +32,8 @@ def state(core: Core, now: float) -> dict[str, Any]:
         "worker_pid": core.worker_pid,
         "restarts": core.recovery.restarts,
         "relaunches": core.recovery.relaunches,
+        "snapshots": [_snapshot(copy) for copy in core.revival.copies.ready()],
+        "snapshot_skipped": core.revival.copies.last_skipped,
         "waiting": len(core.backlog) + len(core.gate),
         "running": [
             _request(job, now) for job in sorted(core.running.values(), key=lambda job: job.number)
@@ -48,6 +51,21 @@ def _request(job: Job, now: float) -> dict[str, Any]:
         "execution_count": job.execution_count,
         "seconds": round(now - started_s, 3),
         "code": _first_line(job) if job.is_cell else None,
+    }
+
+
+def _snapshot(copy: Copy) -> dict[str, Any]:
+    word = copy.word
+    assert word is not None
+    return {
+        "number": copy.number,
+        "name": copy.name,
+        "pid": word.pid,
+        "cell": word.cell,
+        "taken_at": word.taken_at,
+        "kind": word.kind,
+        "is_current": copy.is_current,
+        "memory_bytes": copy.memory_bytes,
     }
 
 

@@ -43,9 +43,29 @@ def test_an_idle_kernel_says_so(pump: Pump) -> None:
         "worker_pid": READY.pid,
         "restarts": 0,
         "relaunches": 0,
+        "snapshots": [],
+        "snapshot_skipped": "",
         "waiting": 0,
         "running": [],
     }
+
+
+def test_snapshots_are_told_with_their_processes(pump: Pump) -> None:
+    pump.snapshot(1, name="clean", taken_at=5.0)
+    pump.execute("m1")
+    pump.finish("m1")
+    assert state(pump)["snapshots"] == [
+        {
+            "number": 1,
+            "name": "clean",
+            "pid": 9001,
+            "cell": 1,
+            "taken_at": 5.0,
+            "kind": "promotable",
+            "is_current": False,
+            "memory_bytes": -1,
+        }
+    ]
 
 
 def test_what_runs_is_told_with_its_time_and_what_waits_is_counted(pump: Pump) -> None:

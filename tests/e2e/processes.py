@@ -36,6 +36,12 @@ def worker(kernel: Kernel) -> psutil.Process:
     return psutil.Process(int(kernel.evaluate("__import__('os').getpid()")))
 
 
+def copies(kernel: Kernel) -> list[int]:
+    """List the process ids of the snapshots."""
+    state = kernel.request("state_request", channel="control").content
+    return [int(snapshot["pid"]) for snapshot in state["snapshots"]]
+
+
 def template(kernel: Kernel) -> psutil.Process:
     """Give the process that workers are forked from; a restart in place brings it up."""
     kernel.request("restart_request", channel="control")
@@ -44,7 +50,8 @@ def template(kernel: Kernel) -> psutil.Process:
 
     def is_there() -> bool:
         children = psutil.Process(kernel.pid).children()
-        found[:] = [one for one in children if one.pid != pid and is_live(one)]
+        others = {pid, *copies(kernel)}
+        found[:] = [one for one in children if one.pid not in others and is_live(one)]
         return len(found) == 1
 
     kernel.wait(is_there, "template")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 pytestmark = ours
 
-SETTINGS = ("interrupt_hard_s=0.2", "interrupt_grace_s=0.5")
+SETTINGS = ("interrupt_hard_s=0.2", "interrupt_grace_s=0.5", "snapshots=off")
 ENDLESS = "print('begun')\nwhile True: pass"
 SLEEPING = "print('begun')\nimport time\ntime.sleep(1000)"
 AGAIN = "interrupt again to kill it; all variables of this session will be lost"

@@ -21,6 +21,7 @@ SETTINGS = (
     "output_bytes_per_cell=10000",
     "interrupt_hard_s=0.2",
     "interrupt_grace_s=0.5",
+    "snapshots=off",
 )
 IN_C = "import itertools\nmax(itertools.repeat(1))"
 IN_PYTHON = "while True: pass"

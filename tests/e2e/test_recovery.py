@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 pytestmark = ours
 
-SETTINGS = ("introspection_deadline_s=1",)
+SETTINGS = ("introspection_deadline_s=1", "snapshots=off")
 DIE = "import os\nos._exit(3)"
 BACKLOG = "import time\ntime.sleep(0.2)\n"
 """Before a death: what is sent right behind has arrived when it comes."""
