@@ -47,7 +47,9 @@ def collect(shell: Any, *, same_machine: bool) -> tuple[dict[str, object], dict[
     ``same_machine`` takes the working folder, ``sys.path`` and the environment too.
     """
     values = variables_of(shell)
-    values |= {name: shell.user_ns[name] for name in LAST if shell.user_ns.get(name, "") != ""}
+    last = {name: shell.user_ns.get(name, "") for name in LAST}
+    # A value may have an opinion of its own on being compared.
+    values |= {name: one for name, one in last.items() if not (isinstance(one, str) and one == "")}
     values |= {out_name(number): value for number, value in shell.user_ns["_oh"].items()}
     values[HISTORY] = _history_of(shell)
     parts, missing = surroundings.read_parts()
