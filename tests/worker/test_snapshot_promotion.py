@@ -70,6 +70,7 @@ def test_a_copy_of_a_copy_works_as_well(worker: SnapshotDouble) -> None:
 
 
 def test_a_namespace_comes_back_with_its_identities(worker: SnapshotDouble) -> None:
+    pytest.importorskip("pandas")
     worker.run(
         "import numpy as np, pandas as pd, socket, threading, math as m\n"
         "class Point:\n    def __init__(self): self.x = 1\n"
@@ -130,6 +131,7 @@ def test_the_history_has_each_line_once_in_one_session(worker: SnapshotDouble) -
 
 
 def test_random_streams_go_on_as_they_would_have(worker: SnapshotDouble) -> None:
+    pytest.importorskip("numpy")
     draw = "[random.random(), np.random.rand(), rng.random(), own.random()]"
     worker.run(
         "import random, numpy as np\nrandom.seed(1); np.random.seed(1)\n"
@@ -275,6 +277,50 @@ def test_a_promoted_copy_ends_with_its_exit_handlers(
     assert worker.stop() == 0
     assert (tmp_path / "ended").read_text() == "yes"
     assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == []
+
+
+def test_a_comm_of_before_is_heard_in_a_promoted_copy(worker: SnapshotDouble) -> None:
+    worker.run(
+        "from comm import create_comm\nheard = []\ncomm = create_comm(target_name='t')\n"
+        "comm.on_msg(lambda message: heard.append(message['content']['data']))"
+    )
+    worker.wait_for_copy()
+    comm_id = worker.run("print(comm.comm_id)").text().strip()
+    worker.recover(worker.copies[0])
+    job = worker.request(MsgType.comm_msg, {"comm_id": comm_id, "data": {"pressed": 1}})
+    worker.wait(job)
+    assert values(worker, "heard") == [{"pressed": 1}]
+    worker.run_after("comm.send({'answer': 2})")
+    (content,) = worker.jobs[worker.running].published("comm_msg")
+    assert content == {"comm_id": comm_id, "data": {"answer": 2}}
+
+
+def test_a_figure_and_a_logger_of_before_go_on(worker: SnapshotDouble, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    worker.run(
+        "import logging, matplotlib.pyplot as plt\nfigure, axes = plt.subplots()\n"
+        "axes.plot([1, 2])\nplt.ioff(); logging.basicConfig(filename='log', force=True)\n"
+        "logging.warning('one')"
+    )
+    worker.wait_for_copy()
+    worker.recover()
+    worker.run_after("logging.warning('two'); axes.plot([3]); figure.savefig('figure.png')")
+    assert values(worker, "[len(axes.lines), plt.isinteractive()]") == [2, False]
+    assert (tmp_path / "figure.png").stat().st_size > 1000
+    assert (tmp_path / "log").read_text() == "WARNING:root:one\nWARNING:root:two\n"
+
+
+def test_a_cell_in_a_thread_leaves_a_newer_copy_before_the_next_one(
+    worker: SnapshotDouble,
+) -> None:
+    worker.run("x = 1")
+    first = worker.wait_for_copy()
+    worker.wait(worker.submit("##thread\nx = 2", mode=RunMode.thread))
+    # One more is worth its cost when the first one is old enough.
+    worker.wait_for(lambda: time.time() > first.ready.taken_at + 1)
+    worker.run("y = 1")
+    worker.recover(worker.wait_for_copy(2))
+    assert worker.run_after("x, 'y' in globals()").result == "(2, False)"
 
 
 def test_what_is_lost_is_named(worker: SnapshotDouble) -> None:

@@ -132,6 +132,18 @@ def test_what_was_printed_is_printed_once(worker: SnapshotDouble) -> None:
     assert worker.jobs[job].text().count("from c") == 1
 
 
+def test_a_users_hooks_around_a_fork_do_not_run(worker: SnapshotDouble) -> None:
+    before = (
+        "import os\nran = []\nos.register_at_fork(before=lambda: ran.append(1),"
+        " after_in_parent=lambda: ran.append(2))"
+    )
+    after = (
+        "seen = list(ran)\npid = os.fork()\nif not pid: os._exit(0)\n"
+        "os.waitpid(pid, 0); print(json.dumps([seen, ran]))"
+    )
+    assert with_copy_between(worker, before, after) == [[], [1, 2]]
+
+
 def test_garbage_is_collected_as_ever(worker: SnapshotDouble) -> None:
     before = (
         "import gc, weakref\nclass Node: pass\nnode = Node(); node.me = node\n"
@@ -203,6 +215,7 @@ def test_a_tag_takes_one_before_its_cell_and_a_tag_forbids_it(worker: SnapshotDo
 
 
 def test_a_thread_in_c_code_prevents_them_and_is_named(worker: SnapshotDouble) -> None:
+    pytest.importorskip("numpy")
     worker.run(
         "import threading, numpy\na = numpy.ones((500, 500)); stop = []\n"
         "def multiply():\n    while not stop: a @ a\n"

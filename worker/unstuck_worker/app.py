@@ -130,6 +130,7 @@ class App:
         )
         snapshots = Snapshots(site, start.snapshot_floor)
         self.shell.kernel.snapshots = snapshots
+        self._runner.note_thread_cell = snapshots.note_thread_job
         return snapshots
 
     def _start_lane_thread(self) -> None:

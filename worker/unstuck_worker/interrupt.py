@@ -73,6 +73,10 @@ class Interrupts:
         if self._queue_job is running:
             self._queue_job = None
 
+    def is_in_main(self, running: RunningJob) -> bool:
+        """Say whether a job runs in the main thread."""
+        return running.thread_ident == self._main_ident
+
     def is_main_busy(self) -> bool:
         """Say whether a cell of the queue runs, or code of any job in the main thread."""
         return self._queue_job is not None or self.main.job is not None

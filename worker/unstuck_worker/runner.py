@@ -46,6 +46,8 @@ class Runner:
         self.interrupts = interrupts
         self._spawns = Spawns(lane.flush)
         self._spawns.watch()
+        self.note_thread_cell: Callable[[], None] = lambda: None
+        """Called when a cell has ended in a thread."""
         self.is_child = False
         """This is a forked process: a job's end is the end of the process."""
         self._lane = lane
@@ -108,6 +110,8 @@ class Runner:
             except BaseException:
                 log.exception("event=finish job=%d", context.job)
         self.interrupts.forget(running)
+        if context.kind is MsgType.execute_request and not self.interrupts.is_in_main(running):
+            self.note_thread_cell()
 
     async def _serve(self, running: RunningJob) -> Reply:
         context = running.context

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from unstuck.protocol import CopyReady, Donate, SnapshotSkipped, Snapshotted, Snapshotting
 from unstuck.typing import Tags
-from unstuck_worker.snapshots import children, executors, holdings
+from unstuck_worker.snapshots import children, executors, holdings, hooks
 from unstuck_worker.snapshots.fork import Bed, ForkFailedError, fork_copy
 from unstuck_worker.snapshots.look import Look, Sight, is_memory_short
 from unstuck_worker.snapshots.policy import (
@@ -40,6 +40,7 @@ PAUSES_S = (0.002, 0.002, 0.005, 0.02, 0.1, 0.5)
 """When it is tried again, while the queue is idle, what a busy thread has prevented."""
 LOOKS = 3
 """Before a cell: how often a busy thread is looked at."""
+LOOKS_IF_ASKED = 100
 LOOK_AGAIN_S = 0.001
 AT_ONCE_S = 0.02
 """A promoted copy makes a copy of itself at once if a fork takes no longer."""
@@ -68,6 +69,7 @@ class Snapshots:
         self._tries = 0
         self._told = ""
         executors.watch()
+        hooks.spare_users()
 
     def start(self) -> None:
         """Take what the event loop does now for the worker's own."""
@@ -84,7 +86,7 @@ class Snapshots:
         self._began_s = time.monotonic()
         tags = _tags(job)
         self._is_forbidden = Tags.no_snapshot in tags
-        if self._names and self._take(self._names.popleft(), When.asked):
+        if self._take_named():
             return True
         when = When.asked if Tags.snapshot in tags else When.before_cell
         if when is When.before_cell and not self._is_worth_asking():
@@ -106,9 +108,9 @@ class Snapshots:
         self._risk_s += now - self._began_s
         self._ended_s = now
         self._cells += 1
-        if self._names and not self._site.is_busy():
-            self._take(self._names.popleft(), When.asked)
-        elif self._timer is None and self._policy != "off":
+        if self._take_named():
+            return
+        if self._timer is None and self._policy != "off":
             self._arm(IDLE_S)
 
     def job_ended(self, _task: object = None) -> None:
@@ -119,12 +121,21 @@ class Snapshots:
             self._arm(IDLE_S)
 
     def note_thread_job(self) -> None:
-        """Note that a job runs in a thread; called in the lane thread."""
+        """Note that a cell has ended in a thread; called there."""
         self._is_dirty = True
 
     def request(self, name: str) -> None:
         """Take one as soon as the running cell has ended."""
         self._names.append(name)
+        # Nobody may run a cell of the queue: a thread asks, or a task.
+        self._site.loop.call_soon_threadsafe(self._take_named)
+
+    def _take_named(self) -> bool:
+        """Take those that were asked for by name; True in a copy."""
+        while self._names and not self._site.is_busy():
+            if self._take(self._names.popleft(), When.asked):
+                return True
+        return False
 
     # --- when -------------------------------------------------------------------------------------
 
@@ -222,7 +233,7 @@ class Snapshots:
     def _see(self, when: When) -> Sight:
         """Look; before a cell look again at once at what may be gone in a moment."""
         sight = self._look.look(self._site.beside())
-        looks = 1 if when is When.idle else LOOKS
+        looks = {When.idle: 1, When.before_cell: LOOKS, When.asked: LOOKS_IF_ASKED}[when]
         while sight.passes and looks > 1:
             looks -= 1
             time.sleep(LOOK_AGAIN_S)
