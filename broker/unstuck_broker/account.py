@@ -47,6 +47,10 @@ class Account(Struct, frozen=True):
 
     def state(self) -> str:
         """Say in a clause which state the variables are in."""
+        names = ", ".join(name for name, _ in self.failed)
+        return f"{self._moment()}, but for {names}" if names else self._moment()
+
+    def _moment(self) -> str:
         if self.is_rewind or self.missing_cells or self.missing_others:
             after = f"after cell [{self.cell}]" if self.cell else "at the start"
             state = f"the variables are as they were {after}"
@@ -58,7 +62,7 @@ class Account(Struct, frozen=True):
     def line(self) -> str:
         """Say it in one line, for a cell's stderr."""
         first = "" if self.is_rewind else f"{self.cause}. "
-        state = self.state()
+        state = self._moment()
         named = f" {self.name!r}" if self.name else ""
         at = datetime.fromtimestamp(self.taken_at, UTC).astimezone()
         how = f"snapshot{named} of {at:%H:%M:%S}, {self.way}, {_duration(self.seconds)}"

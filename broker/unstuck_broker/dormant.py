@@ -144,13 +144,18 @@ class Dormant:
     def donate(self, number: int) -> Receive:
         """Have a copy give its variables away; gives the message for the one who takes them."""
         address = os.urandom(16).hex()
-        copy = next((c for c in self._connections.values() if c.number == number), None)
-        if copy is not None:
-            frame = b"".join(bytes(c) for c in encode(Donate(address, DONATION_S)))
-            with contextlib.suppress(OSError):  # It has ended: the receiver finds nobody.
-                copy.sock.send(frame)
-            copy.number = None  # It ends by itself when it has given.
+        with contextlib.suppress(OSError):  # It has ended: the receiver finds nobody.
+            copy = self._take(number)
+            self._connections[copy.pid] = copy  # It is no member of any worker's tree.
+            self._loop.add_reader(copy.pidfd, self._given, copy)
+            copy.number = None
+            copy.sock.send(b"".join(bytes(c) for c in encode(Donate(address, DONATION_S))))
         return Receive(address, DONATION_S)
+
+    def _given(self, copy: Connection) -> None:
+        """Forget a donor that has given its variables and ended."""
+        self._forget(copy)
+        copy.close()
 
     def drop(self, numbers: tuple[int, ...]) -> None:
         """Kill copies."""
@@ -224,4 +229,5 @@ class Dormant:
 
     def _forget(self, copy: Connection) -> None:
         self._loop.remove_reader(copy.sock)
+        self._loop.remove_reader(copy.pidfd)
         self._connections.pop(copy.pid, None)

@@ -215,8 +215,12 @@ class Revival:
 
     def received(self, message: Received) -> None:
         """Keep what a new worker has taken over; its first word follows."""
-        if self.attempt is not None:
-            self.attempt.received = message
+        if self.attempt is None:
+            return
+        self.attempt.received = message
+        if message.failed and not message.came:
+            why = f"nothing came out of the snapshot: {message.failed[0][1]}"
+            self._core.recovery.kill(Reason(Why.START, why))
 
     def progress(self, message: TransplantProgress, now: float) -> None:
         """Show under the lost cells how far the transplant is."""

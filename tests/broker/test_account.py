@@ -58,7 +58,9 @@ def test_a_stale_copy_names_the_cells_whose_effects_are_missing() -> None:
 def test_what_is_lost_and_what_failed_is_named() -> None:
     copy = make_copy(kind="donor", lost=["thread poll"])
     failed = [("db", "cannot pickle a connection")]
-    line = make_account(copy, DIED, "transplant", 2.34, failed=failed, came=7).line()
+    account = make_account(copy, DIED, "transplant", 2.34, failed=failed, came=7)
+    assert account.state() == "the variables are as they were before this cell, but for db"
+    line = account.line()
     assert "transplant, 2.3 s)" in line
     assert "Not back: thread poll." in line
     assert "Not taken over: db (cannot pickle a connection)." in line

@@ -293,6 +293,17 @@ def test_a_donor_gives_its_variables_to_a_fresh_worker(pump: Pump) -> None:
     assert account["failed"] == [["db", "cannot pickle"]]
 
 
+def test_a_donor_that_gives_nothing_is_followed_by_the_copy_before(pump: Pump) -> None:
+    pump.snapshot(1, name="a")
+    pump.snapshot(2, kind="donor", is_faithful=False)
+    pump.execute("m1")
+    pump.die()
+    pump.start()
+    lines = tell(pump.say(Received(0, [("all variables", "it did not answer")], 0, 0.1)))
+    assert lines == ["kill: nothing came out of the snapshot: it did not answer"]
+    assert shown(tell(pump.die(9))) == ["promote copy 1"]
+
+
 # --- interrupts -----------------------------------------------------------------------------------
 
 
