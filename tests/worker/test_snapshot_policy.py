@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from unstuck_worker.snapshots.libraries import donor_reasons
-from unstuck_worker.snapshots.policy import Moment, When, decide, mix_cost
+from unstuck_worker.snapshots.policy import Moment, When, decide, mix_cost, whole_cost
 
 TABLE: list[tuple[str, dict[str, Any], bool, str]] = [
     # (what is seen, as a Moment, is one taken, why not)
@@ -104,6 +104,13 @@ def test_in_a_run_without_pauses_snapshots_take_at_most_their_share() -> None:
 def test_a_higher_cost_is_believed_at_once_and_a_lower_one_slowly() -> None:
     assert mix_cost(0.01, 0.5) == 0.5
     assert 0.3 < mix_cost(0.5, 0.01) < 0.5
+
+
+def test_the_cost_is_the_fork_and_the_faults_after_it() -> None:
+    assert whole_cost(0.01, 0, 5.0) == 0.01
+    assert whole_cost(0.01, 1000, 0.0) == pytest.approx(0.011)
+    assert whole_cost(0.01, 1000, 0.004) == pytest.approx(0.014)
+    assert whole_cost(0.01, 1000, 5.0) == pytest.approx(0.02)
 
 
 OWN = {"python"}

@@ -17,7 +17,6 @@ from unstuck_worker.snapshots import children, executors, holdings, hooks
 from unstuck_worker.snapshots.fork import Bed, ForkFailedError, fork_copy
 from unstuck_worker.snapshots.look import Look, Sight, is_memory_short
 from unstuck_worker.snapshots.policy import (
-    FAULT_S,
     IDLE_S,
     MIN_COST_S,
     Decision,
@@ -25,6 +24,7 @@ from unstuck_worker.snapshots.policy import (
     When,
     decide,
     mix_cost,
+    whole_cost,
 )
 
 if TYPE_CHECKING:
@@ -65,6 +65,7 @@ class Snapshots:
         self._fork_s = 0.0
         self._cost_s = 0.0
         self._faults = self._faults_before = 0
+        self._system_s = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._tries = 0
         self._told = ""
@@ -173,7 +174,9 @@ class Snapshots:
         is_dirty = self._is_dirty
         if when is When.before_cell and not self._cells and not is_dirty:
             is_dirty = self._has_life()
-        faults = min(_faults() - self._faults, _resident_pages())
+        faults, system_s = _usage()
+        faults = min(faults - self._faults, _resident_pages())
+        seen_s = whole_cost(self._fork_s, faults, system_s - self._system_s)
         moment = Moment(
             policy=self._policy,
             when=when,
@@ -182,7 +185,7 @@ class Snapshots:
             risk_s=self._risk_s,
             since_s=time.monotonic() - self._taken_s,
             fork_s=self._fork_s,
-            cost_s=mix_cost(self._cost_s, self._fork_s + faults * FAULT_S if self._faults else 0.0),
+            cost_s=mix_cost(self._cost_s, seen_s if self._faults else 0.0),
             share=self._share,
             is_forbidden=self._is_forbidden,
         )
@@ -275,7 +278,7 @@ class Snapshots:
         return Bed(self._site.address, self._site.broker, self._site.ends, ready)
 
     def _note_taken(self, took_s: float) -> None:
-        faults = _faults()
+        faults, self._system_s = _usage()
         self._faults_before, self._faults = faults - self._faults, faults
         self._fork_s = took_s
         self._taken_s = time.monotonic()
@@ -316,8 +319,9 @@ def _tags(job: JobContext) -> tuple[str, ...]:
     return tuple(tags) if isinstance(tags, list) else ()
 
 
-def _faults() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+def _usage() -> tuple[int, float]:
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_minflt, usage.ru_stime
 
 
 def _resident_pages() -> int:

@@ -15,8 +15,8 @@ IDLE_COST_S = 0.1
 """While nobody waits a snapshot may cost this much whatever the cells before it took."""
 MIN_COST_S = 0.002
 """What a snapshot is taken to cost at least: what the fork slows down later is not measured."""
-FAULT_S = 1e-6
-"""What the first write to a page that a copy shares costs."""
+FAULT_S = 1e-6, 1e-5
+"""What the first write to a page that a copy shares costs: at least, at most."""
 
 
 class When(Enum):
@@ -96,6 +96,18 @@ def decide(moment: Moment) -> Decision:
     return Decision(
         take=False, reason=f"one costs {moment.fork_s:.1f} s, more than the cells were worth"
     )
+
+
+def whole_cost(fork_s: float, faults: int, system_s: float) -> float:
+    """Estimate what a snapshot has cost: the fork, and the page faults after it.
+
+    Args:
+        fork_s: how long the fork held up the worker.
+        faults: page faults since, at most as many as there are pages.
+        system_s: time that the worker has spent in the system since, for these and other things.
+    """
+    least_s, most_s = (faults * one_s for one_s in FAULT_S)
+    return fork_s + min(max(system_s, least_s), most_s)
 
 
 def mix_cost(known_s: float, seen_s: float) -> float:
