@@ -42,19 +42,43 @@ class Carried:
     size_bytes: int
 
 
+@dataclass(frozen=True)
+class Contents:
+    """What of a session is carried."""
+
+    values: dict[str, object]
+    missing: dict[str, str] = field(default_factory=dict)
+    """What is known not to come, with its reason."""
+    others: Mapping[str, object] | None = None
+    takes_along: bool = False
+    """Those of the others that a value needs come too; else the reader has them."""
+
+    @classmethod
+    def of_session(cls, shell: Any, *, same_machine: bool) -> Contents:  # noqa: ANN401
+        """Carry all."""
+        return cls(*collect(shell, same_machine=same_machine))
+
+
 def pack(
     shell: Any,  # noqa: ANN401  (IPython's is untyped)
     write: Write,
+    contents: Contents,
     *,
-    same_machine: bool,
     deadline_s: float = DEADLINE_S,
     progress: Tell | None = None,
 ) -> Carried:
-    """Write the session of a shell; raises only what ``write`` and ``progress`` raise."""
-    values, missing = collect(shell, same_machine=same_machine)
+    """Write some of a session; raises only what ``write`` and ``progress`` raise."""
+    values, missing = contents.values, dict(contents.missing)
     write([parts.start()])
     write(parts.encode(_header(shell, [*values, *missing])))
-    dumping = Dumping(values, shell.user_ns, deadline_s=deadline_s, progress=progress)
+    dumping = Dumping(
+        values,
+        shell.user_ns,
+        others=contents.others,
+        takes_along=contents.takes_along,
+        deadline_s=deadline_s,
+        progress=progress,
+    )
     groups = size_bytes = 0
     for pickled in _in_order(dumping, first_of(values)):
         group, data = _as_part(pickled)
@@ -155,11 +179,17 @@ class Luggage:
 class Unpacking:
     """Values on their way out of groups into a shell."""
 
-    def __init__(self, shell: Any, header: parts.Header, deadline_s: float) -> None:  # noqa: ANN401
-        """Read what a session of that header has written."""
+    def __init__(
+        self,
+        shell: Any,  # noqa: ANN401
+        header: parts.Header,
+        deadline_s: float,
+        known: Mapping[str, object] | None = None,
+    ) -> None:
+        """Read what a session of that header has written; ``known`` did not have to come."""
         self._shell = shell
         self._header = header
-        self._loading = Loading(shell.user_ns, header.python, deadline_s=deadline_s)
+        self._loading = Loading(shell.user_ns, header.python, known=known, deadline_s=deadline_s)
         self._hand = Hand()
 
     def __enter__(self) -> None:

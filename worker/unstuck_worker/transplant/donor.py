@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from unstuck_worker.transplant import parts
-from unstuck_worker.transplant.carrying import Carried, pack
+from unstuck_worker.transplant.carrying import Carried, Contents, pack
 from unstuck_worker.transplant.names import shown
 from unstuck_worker.transplant.telling import Telling
 
@@ -25,9 +25,11 @@ def serve(
     connection: socket.socket,
     shell: Any,  # noqa: ANN401  (IPython's is untyped)
     *,
+    contents: Contents | None = None,
     deadline_s: float = VARIABLE_S,
 ) -> Carried | None:
-    """Send the session to one receiver; None when that has gone away."""
+    """Send the session, or some of it, to one receiver; None when that has gone away."""
+    contents = contents or Contents.of_session(shell, same_machine=True)
     connection.settimeout(SEND_S)
 
     def write(chunks: list[parts.Chunk]) -> None:
@@ -38,6 +40,6 @@ def serve(
         write(parts.encode(parts.Progress(done, total, shown(name))))
 
     try:
-        return pack(shell, write, same_machine=True, deadline_s=deadline_s, progress=Telling(tell))
+        return pack(shell, write, contents, deadline_s=deadline_s, progress=Telling(tell))
     except OSError:
         return None

@@ -6,6 +6,7 @@ or does not end, costs nobody else. Those that share objects are then pickled on
 
 from __future__ import annotations
 
+from collections import deque
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -36,15 +37,26 @@ class Dumping:
         values: Mapping[str, object],
         namespace: dict[str, Any],
         *,
+        others: Mapping[str, object] | None = None,
+        takes_along: bool = False,
         deadline_s: float = DEADLINE_S,
         progress: Progress | None = None,
     ) -> None:
-        """Pickle ``values``, which live in ``namespace``, each within ``deadline_s``.
+        """Pickle ``values``, which live in ``namespace``.
 
-        ``progress`` is told how many of how many are done, and which one is next.
+        Args:
+            values: what is to come.
+            namespace: the globals of the functions of cells.
+            others: the session's other variables.
+            takes_along: those of them that a value needs come too; else the reader has them.
+            deadline_s: for one variable.
+            progress: is told how many of how many are done, and which one is next.
         """
         self._values = dict(values)
-        self._origin = Origin.of(namespace, self._values)
+        others = {} if others is None else others
+        self._origin = Origin.of(namespace, {**others, **values})
+        self._pool = others if takes_along else {}
+        self._known = frozenset[str]() if takes_along else others.keys() - values.keys()
         self._deadline_s = deadline_s
         self._progress = progress
         self._alone: dict[str, Pickled] = {}
@@ -57,19 +69,32 @@ class Dumping:
     def groups(self) -> Generator[Pickled]:
         """Give the groups in the order in which they can be read."""
         with Hand() as hand:
-            for at, name in enumerate(self._values):
+            waiting = deque(self._values)
+            while waiting:
+                name = waiting.popleft()
                 if self._progress is not None:
-                    self._progress(at, len(self._values), name)
+                    done = len(self._values) - len(waiting) - 1
+                    self._progress(done, len(self._values), name)
                 self._pickle_alone(hand, name)
+                waiting += self._take_along(name)
             self._drop_orphans()
             bound = self._bound_by_big(hand)
-            needs = {name: pickled.needs for name, pickled in self._alone.items()}
+            needs = {name: pickled.needs - self._known for name, pickled in self._alone.items()}
             objects = {name: self._objects.pop(name).keys() for name in self._alone}
             for group in make_groups(objects, needs, bound):
                 if len(group) == 1:
                     yield self._alone.pop(group[0])
                 elif (pickled := self._pickle_together(hand, group)) is not None:
                     yield pickled
+
+    def _take_along(self, name: str) -> list[str]:
+        """Take what a variable needs of the others; give their names."""
+        pickled = self._alone.get(name)
+        if pickled is None or not self._pool:
+            return []
+        wanted = (pickled.needs | pickled.uses) & self._pool.keys() - self._values.keys()
+        self._values |= {other: self._pool[other] for other in wanted}
+        return list(wanted)
 
     def _pickle_alone(self, hand: Hand, name: str) -> None:
         pickler, pickled = self._try(hand, (name,))
@@ -113,7 +138,7 @@ class Dumping:
         while orphans := {
             name: min(lost)
             for name, pickled in self._alone.items()
-            if (lost := pickled.needs - self._alone.keys())
+            if (lost := pickled.needs - self._alone.keys() - self._known)
         }:
             for name, needed in orphans.items():
                 del self._alone[name]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from unstuck.errors import KernelError
 from unstuck_worker.transplant import parts
-from unstuck_worker.transplant.carrying import Carried, Luggage, pack, take
+from unstuck_worker.transplant.carrying import Carried, Contents, Luggage, pack, take
 from unstuck_worker.transplant.dumping import DEADLINE_S
 from unstuck_worker.transplant.loading import DEADLINE_S as READ_S
 
@@ -49,7 +49,11 @@ def save(
                     file.write(chunk)
 
             carried = pack(
-                shell, write, same_machine=False, deadline_s=deadline_s, progress=progress
+                shell,
+                write,
+                Contents.of_session(shell, same_machine=False),
+                deadline_s=deadline_s,
+                progress=progress,
             )
             if progress is not None:
                 progress(1, 1, path.name)  # The last moment at which it can still be given up.

@@ -11,7 +11,7 @@ from unstuck_worker.transplant.names import shown
 from unstuck_worker.transplant.pickling import VariableUnpickler
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from unstuck_worker.transplant.hand import Hand
 
@@ -23,9 +23,18 @@ class Loading:
     """Reads one session, once; what it has read is in ``values``, and nowhere else yet."""
 
     def __init__(
-        self, namespace: dict[str, Any], python: str, *, deadline_s: float = DEADLINE_S
+        self,
+        namespace: dict[str, Any],
+        python: str,
+        *,
+        known: Mapping[str, object] | None = None,
+        deadline_s: float = DEADLINE_S,
     ) -> None:
-        """Read for ``namespace`` what was pickled by that version of Python."""
+        """Read for ``namespace`` what was pickled by that version of Python.
+
+        ``known`` has what did not have to come, by name.
+        """
+        self._known = known or {}
         self._namespace = namespace
         self._python = python
         self._deadline_s = deadline_s
@@ -61,6 +70,8 @@ class Loading:
         try:
             return self.values[name]
         except KeyError:
+            if name in self._known:
+                return self._known[name]
             raise Unreadable(f"it needs {shown(name)}, which has not come") from None
 
 

@@ -62,6 +62,8 @@ class Pickled:
     """What must have been read before."""
     has_code: bool
     """It has bytecode, which only the same version of Python can run."""
+    uses: frozenset[str] = frozenset()
+    """Names that its functions may look up in the namespace of the cells."""
 
     @property
     def size_bytes(self) -> int:
@@ -85,6 +87,7 @@ class VariablePickler(cloudpickle.Pickler):  # type: ignore[misc]  # it has no t
         """Of closures: they come empty, and are filled when their functions are there."""
         self.needs: set[str] = set()
         self.has_code = False
+        self.uses: set[str] = set()
         self.last: object = None
         """The object that was asked last how it is pickled: where it failed, the one to blame."""
 
@@ -122,6 +125,7 @@ class VariablePickler(cloudpickle.Pickler):  # type: ignore[misc]  # it has no t
         make, arguments, (state, slots), *rest, set_state = super()._dynamic_function_reduce(func)
         if func.__globals__ is self._origin.namespace:
             slots["__globals__"] = {}
+            self.uses |= _names_in(func.__code__)
         closure = func.__closure__ or ()
         self._cells.update((id(cell), cell) for cell in closure)
         contents = [(cell, cell.cell_contents) for cell in closure if _is_full(cell)]
@@ -133,7 +137,8 @@ class VariablePickler(cloudpickle.Pickler):  # type: ignore[misc]  # it has no t
         """Pickle the group."""
         self.dump(dict(values))
         needs, body = frozenset(self.needs), self._file.getvalue()
-        return Pickled(tuple(values), body, self.buffers, needs, self.has_code)
+        uses = frozenset(self.uses)
+        return Pickled(tuple(values), body, self.buffers, needs, self.has_code, uses)
 
     @property
     def memo_entries(self) -> int:
@@ -151,6 +156,15 @@ class VariablePickler(cloudpickle.Pickler):  # type: ignore[misc]  # it has no t
             for key, obj in kept.items()
             if key not in static and (not isinstance(obj, FunctionType) or key in self._by_value)
         }
+
+
+def _names_in(code: CodeType) -> set[str]:
+    """List the names that code and what it defines look up anywhere."""
+    names = set(code.co_names)
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            names |= _names_in(constant)
+    return names
 
 
 def _is_full(cell: CellType) -> bool:

@@ -16,7 +16,7 @@ from unstuck_worker.transplant.telling import Telling
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     Tell = Callable[[int, int, str], None]
 
@@ -56,11 +56,19 @@ def receive(
     shell: Any,  # noqa: ANN401  (IPython's is untyped)
     *,
     progress: Tell | None = None,
+    is_fresh: bool = True,
+    known: Mapping[str, object] | None = None,
     deadline_s: float = RECEIVE_S,
 ) -> Outcome:
     """Take what a donor sends; what has not come by the deadline is named as failed.
 
-    ``progress`` is told how many of how many have come and what is next, after the first second.
+    Args:
+        connection: to the donor.
+        shell: gets the variables.
+        progress: is told how many of how many have come and what is next, after a second.
+        is_fresh: the shell has run no cell: it goes on where the donor was.
+        known: what does not have to come, since it is here, by name.
+        deadline_s: for all of it.
     """
     start_s = time.monotonic()
     source = _Connection(connection, start_s + deadline_s)
@@ -75,7 +83,7 @@ def receive(
         for meta, blocks in reader.parts():
             match meta:
                 case parts.Header():
-                    unpacking, total = Unpacking(shell, meta, source.left_s), len(meta.names)
+                    unpacking, total = Unpacking(shell, meta, source.left_s, known), len(meta.names)
                 case parts.Progress() if progress is not None:
                     progress(meta.done, 2 * meta.total, meta.name)  # It is read after it is sent.
                 case parts.Group() if unpacking is not None:
@@ -93,6 +101,6 @@ def receive(
         failed = [("variables", problem or "nothing has come")]
         return Outcome(0, failed, 0, time.monotonic() - start_s)
     with unpacking:
-        carried = unpacking.finish(missing, size_bytes, is_fresh=True)
+        carried = unpacking.finish(missing, size_bytes, is_fresh=is_fresh)
     failed = [(shown(name), reason) for name, reason in carried.missing.items()]
     return Outcome(carried.came, failed, size_bytes, time.monotonic() - start_s)
