@@ -22,7 +22,7 @@ from e2e.spec import SOURCE_PATH
 from unstuck.kernelspec import make_argv
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Generator, Sequence
     from pathlib import Path
 
 pytestmark = pytest.mark.bench
@@ -42,7 +42,7 @@ KILLS = 10
 
 
 @contextmanager
-def started(folder: Path, *policies: str) -> Iterator[dict[str, Client]]:
+def started(folder: Path, *policies: str) -> Generator[dict[str, Client]]:
     """Start one kernel for each policy."""
     with ExitStack() as stack:
         clients: dict[str, Client] = {}
@@ -92,7 +92,7 @@ def proportional_mb(client: Client) -> float:
     """Give the memory of a kernel's whole tree."""
     root = psutil.Process(client.process.pid)
     tree = [root, *root.children(recursive=True)]
-    return sum(process.memory_full_info().pss for process in tree) / 1e6
+    return float(sum(process.memory_full_info().pss for process in tree)) / 1e6
 
 
 @pytest.mark.parametrize("size_mb", SIZES_MB)
