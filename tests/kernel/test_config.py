@@ -33,7 +33,7 @@ def example(default: object) -> tuple[str, Any]:
         case int():
             return str(default + 7), default + 7
         case float():
-            return "0.05", 0.05
+            return str(default / 2 + 0.001), default / 2 + 0.001
         case list():
             return "--Class.trait=value", ["--Class.trait=value"]
         case _:
@@ -100,7 +100,7 @@ def test_a_configuration_cannot_be_changed() -> None:
         ("history", "setting 'history' has no value: write NAME=VALUE"),
         ("", "setting '' has no value: write NAME=VALUE"),
         ("=5", "unknown setting ''"),
-        ("historie=1", "unknown setting 'historie': it is one of backlog_bytes, "),
+        ("historie=1", "unknown setting 'historie': it is one of autosave_every_s, "),
         ("History=1", "unknown setting 'History'"),
         (" history=1", "unknown setting ' history'"),
         ("history=maybe", "$.history"),
