@@ -94,7 +94,7 @@ class Job:
     @property
     def lane(self) -> Lane:
         """Name the lane: what runs in the main thread goes there at once, without a hop."""
-        threaded = self.mode is RunMode.thread or self.subshell is not None
+        threaded = self.mode in (RunMode.thread, RunMode.process) or self.subshell is not None
         return Lane.thread if threaded else Lane.main
 
     @property

@@ -23,7 +23,7 @@ from unstuck.typing import (
 THREAD_OPTIONS = frozenset({"name", "backend"})
 
 _DIRECTIVE = re.compile(
-    r"""(?P<sign>\#\#|RunMode\.|\#[ ])(?P<mode>queue|task|thread|blocking)
+    r"""(?P<sign>\#\#|RunMode\.|\#[ ])(?P<mode>queue|task|thread|blocking|process)
         (?P<options>(?:[ \t]+\w+=[\w.\-]+)*)
         [ \t]*(?:\#.*)?""",
     re.VERBOSE,

@@ -42,6 +42,7 @@ class RunMode(StrEnum):
     task = "task"
     thread = "thread"
     blocking = "blocking"
+    process = "process"
 
     @override
     def __str__(self) -> str:

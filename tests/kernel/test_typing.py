@@ -25,13 +25,13 @@ from unstuck.typing import (
 if TYPE_CHECKING:
     from enum import StrEnum
 
-MODES = ["queue", "task", "thread", "blocking"]
+MODES = ["queue", "task", "thread", "blocking", "process"]
 
 
 # --- RunMode --------------------------------------------------------------------------------------
 
 
-def test_the_modes_are_these_four_in_this_order() -> None:
+def test_the_modes_are_these_in_this_order() -> None:
     assert [mode.name for mode in RunMode] == [mode.value for mode in RunMode] == MODES
 
 

@@ -320,7 +320,7 @@ class WorkerDouble:
             subshell=subshell,
             buffers=buffers or [],
         )
-        if thread or mode is RunMode.thread or subshell is not None:
+        if thread or mode in (RunMode.thread, RunMode.process) or subshell is not None:
             self.send_thread(run)
         else:
             self.send_main(run)

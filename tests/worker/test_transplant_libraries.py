@@ -1,4 +1,4 @@
-"""What libraries make comes to another process, by a file and by a donor, and goes on working there."""
+"""What libraries make comes to another process and goes on working there."""
 
 from __future__ import annotations
 
@@ -45,7 +45,8 @@ LIBRARIES = {
     "scikit-learn": Library(
         "sklearn",
         "from sklearn.ensemble import HistGradientBoostingRegressor\n"
-        "from sklearn.pipeline import make_pipeline\nfrom sklearn.preprocessing import StandardScaler\n"
+        "from sklearn.pipeline import make_pipeline\n"
+        "from sklearn.preprocessing import StandardScaler\n"
         "sk_in = [[float(i)] for i in range(100)]\n"
         "sk_x = make_pipeline(StandardScaler(), HistGradientBoostingRegressor(max_iter=5))\n"
         "sk_x.fit(sk_in, list(range(100))); sk_out = list(sk_x.predict(sk_in))",
@@ -56,7 +57,8 @@ LIBRARIES = {
         "import torch\nto_x = torch.nn.Sequential(torch.nn.Linear(100, 100), torch.nn.ReLU())\n"
         "to_o = torch.optim.Adam(to_x.parameters())\n"
         "to_x(torch.ones(100)).sum().backward(); to_o.step()\n"
-        "to_base = torch.zeros(10, 10); to_row = to_base[3]; to_h = torch.ones(3, dtype=torch.bfloat16)\n"
+        "to_base = torch.zeros(10, 10); to_row = to_base[3]\n"
+        "to_h = torch.ones(3, dtype=torch.bfloat16)\n"
         "with torch.no_grad(): to_out = to_x(torch.ones(100))",
         "torch.equal(to_x(torch.ones(100)), to_out)"
         " and to_o.param_groups[0]['params'][0] is to_x[0].weight"
@@ -72,8 +74,8 @@ LIBRARIES = {
     "pyarrow": Library(
         "pyarrow",
         "import pyarrow as pa\npa_x = pa.table({'v': list(range(50_000))})",
-        "pa_x.slice(5, 2).to_pydict() == {'v': [5, 6]} and pa_x.group_by('v').aggregate([]).num_rows"
-        " == 50_000",
+        "pa_x.slice(5, 2).to_pydict() == {'v': [5, 6]}"
+        " and pa_x.group_by('v').aggregate([]).num_rows == 50_000",
     ),
     "xgboost": Library(
         "xgboost",
@@ -98,7 +100,8 @@ LIBRARIES = {
     ),
     "joblib": Library(
         "joblib",
-        "import joblib, math\njl_x = joblib.Parallel(n_jobs=1)(joblib.delayed(math.sqrt)(i) for i in [4])\n"
+        "import joblib, math\n"
+        "jl_x = joblib.Parallel(n_jobs=1)(joblib.delayed(math.sqrt)(i) for i in [4])\n"
         "jl_d = joblib.delayed(math.sqrt)(4)",
         "jl_x == [2.0] and jl_d[0](*jl_d[1]) == 2.0",
     ),

@@ -193,7 +193,9 @@ def _is_cell(context: JobContext) -> bool:
 
 
 def _is_queue_cell(context: JobContext) -> bool:
-    return _is_cell(context) and context.mode in (RunMode.queue, RunMode.blocking)
+    # In the worker of a ``##process`` cell, that cell is the queue.
+    modes = (RunMode.queue, RunMode.blocking, RunMode.process)
+    return _is_cell(context) and context.mode in modes
 
 
 def _is_foreign(frame: FrameType | None) -> bool:

@@ -51,7 +51,7 @@ class Runner:
         self.is_child = False
         """This is a forked process: a job's end is the end of the process."""
         self._lane = lane
-        self._session = session
+        self.session = session
 
     def forget_spawns(self) -> None:
         """Know of no process that a cell has started."""
@@ -116,7 +116,7 @@ class Runner:
     async def _serve(self, running: RunningJob) -> Reply:
         context = running.context
         if context.kind is MsgType.execute_request:
-            return await Execution(self.shell, running, self._session).run()
+            return await Execution(self.shell, running, self.session).run()
         if context.kind in _COMMS:
             await self._handle_comm(context)
             running.reply = NOTHING

@@ -177,6 +177,14 @@ class UnstuckShell(InteractiveShell):
                 self.counter += 1
         return cell
 
+    def number_elsewhere(self, code: str) -> int:
+        """Number a cell that runs in another process, and keep its line."""
+        number = self._open_cell(code, None, counts=True).count
+        history: Any = self.history_manager
+        if history is not None:
+            history.store_inputs(number, code, code)
+        return number
+
     def revive(self, counter: int) -> None:
         """Go on in a copy of the process, with ``counter`` or a later number for the next cell."""
         self._counter_lock = threading.Lock()

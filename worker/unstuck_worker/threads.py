@@ -14,7 +14,7 @@ import msgspec
 
 from unstuck.jobcontext import JobContext
 from unstuck.runmode import read_directive
-from unstuck.typing import MsgType
+from unstuck.typing import MsgType, RunMode
 from unstuck_worker.execute import describe_error
 
 if TYPE_CHECKING:
@@ -115,12 +115,21 @@ class Threads:
         try:
             if run.subshell is not None:
                 self._subshell(run.subshell).put(job)
+            elif run.mode is RunMode.process:
+                self._start_process(job)
             elif run.kind is MsgType.execute_request:
                 self._queue_context.copy().run(self._start_cell, job)
             else:
                 self._pool.submit(lambda: self._runner.serve_now(job))
         except Exception as error:  # noqa: BLE001  (a backend that is not there, no thread to be had)
             self._runner.end(self._runner.interrupts.start(job), describe_error(error))
+
+    def _start_process(self, job: JobContext) -> None:
+        from unstuck_worker.processes.attendant import attend  # noqa: PLC0415  (cloudpickle)
+
+        threading.Thread(
+            target=attend, args=(self._runner, job), name="unstuck-process", daemon=True
+        ).start()
 
     def _start_cell(self, job: JobContext) -> None:
         from unstuck.caller import Caller  # noqa: PLC0415  (it loads anyio)
