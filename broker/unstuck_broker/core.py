@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, assert_never
 
 from msgspec import Struct
 
-from unstuck.config import Config, make_config, worker_settings
+from unstuck.config import Config, make_config, settings_of
 from unstuck.errors import ConfigError
 from unstuck.protocol import (
     AskExit,
@@ -362,8 +362,7 @@ class Core:
     def _set(self, settings: dict[str, object]) -> None:
         """Take settings that `%unstuck` has checked; others are refused, not fatal."""
         try:
-            now_set = {name: getattr(self.config, name) for name in self.config.__struct_fields__}
-            self.config = make_config(now_set | settings)
+            self.config = make_config(settings_of(self.config) | settings)
         except ConfigError as error:
             self.out.log(f"refused settings why={str(error)!r}")
 
@@ -372,5 +371,5 @@ class Core:
         return Start(
             session=self.facts.session,
             connection_file=self.facts.connection_file,
-            settings=worker_settings(self.config),
+            settings=settings_of(self.config),
         )

@@ -32,7 +32,7 @@ class Start(_Message, frozen=True, tag="start"):
     session: str
     connection_file: str
     settings: dict[str, Any]
-    """The worker's share of the configuration: the fields of `unstuck.config.WorkerConfig`."""
+    """All fields of `unstuck.config.Config`: `%unstuck` shows them, the worker reads its share."""
     execution_count: int = 1
 
 

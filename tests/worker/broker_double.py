@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 import msgspec
 
 from unstuck.codec import Decoder, encode
-from unstuck.config import Config, worker_settings
+from unstuck.config import Config, settings_of
 from unstuck.protocol import (
     Failed,
     Finished,
@@ -160,7 +160,7 @@ class WorkerDouble:
             page=page,
         )
         config = Config(**settings)
-        worker.send_main(Start("session", "", worker_settings(config)))
+        worker.send_main(Start("session", "", settings_of(config)))
         worker.wait_for(lambda: worker.find(Ready) or worker.find(Failed))
         failed = worker.find(Failed)
         if failed is not None:

@@ -22,9 +22,15 @@ if TYPE_CHECKING:
 
     from unstuck_worker.kernel import UnstuckKernel
 
-AT_START = frozenset({"profile", "ipython_arguments", "matplotlib_backend"})
+AT_WORKER_START = frozenset({"profile", "ipython_arguments", "matplotlib_backend"})
 """Settings that the shell reads when it is made."""
-NOTE = "? the default: the kernel may have been started with another value\n"
+AT_KERNEL_START = frozenset(
+    {
+        *("start_deadline_s", "shutdown_grace_s", "backlog_bytes", "stream_flush_s"),
+        *("stream_bytes", "iopub_stall_s", "subscription_wait_s"),
+    }
+)
+"""Settings that the broker reads once: they cannot change any more."""
 
 
 @magics_class
@@ -62,11 +68,17 @@ def _change(kernel: UnstuckKernel, name: str, text: str) -> str:
         value = getattr(config.make_config({name: given}), name)
     except ConfigError as error:
         raise UsageError(str(error)) from None
+    if name in AT_KERNEL_START:
+        now = _plain(kernel.settings[name])
+        raise UsageError(
+            f"{name} is read once, when the kernel starts, and stays {now}:"
+            f" choose it with `unstuck install --set {name}={_plain(value)}`"
+        )
     kernel.send_to_broker(SetSettings({name: value}))
     kernel.settings[name] = value
     if name in _APPLY:
         _APPLY[name](kernel.shell, value)
-    since = "from the next restart on" if name in AT_START else "from now on"
+    since = "from the next restart on" if name in AT_WORKER_START else "from now on"
     return f"{name} = {_plain(value)} {since}\n"
 
 
@@ -86,23 +98,17 @@ _APPLY: Mapping[str, Callable[[InteractiveShell, Any], None]] = {
 
 
 def table(settings: Mapping[str, Any], only: str | None = None) -> str:
-    """Lay out the settings: name, value and meaning.
-
-    A value that differs from its default has a star; a question mark says that the broker may have
-    been started with another.
-    """
+    """Lay out the settings: name, value with a star where it is not the default, and meaning."""
     defaults = config.Config()
     rows: list[tuple[str, str, str]] = []
     for name, meaning in meanings().items():
         if only in (None, name):
-            default = getattr(defaults, name)
-            value = settings.get(name, default)
-            mark = " ?" if name not in settings else "" if value == default else " *"
+            value = settings[name]
+            mark = "" if value == getattr(defaults, name) else " *"
             rows.append((name, _plain(value) + mark, meaning))
     width, value_width = (max(len(row[at]) for row in rows) for at in (0, 1))
     lines = (f"{name:<{width}}  {value:<{value_width}}  {text}" for name, value, text in rows)
-    note = NOTE if any(name not in settings for name, *_ in rows) else ""
-    return "\n".join(line.rstrip() for line in lines) + f"\n{note}"
+    return "\n".join(line.rstrip() for line in lines) + "\n"
 
 
 def _plain(value: object) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from unstuck.config import WorkerConfig
+from unstuck.config import Config
 from unstuck.jobcontext import JobContext, get_context
 from unstuck_worker import compat, magics
 from unstuck_worker.content import encode_user
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 def build_shell(start: Start, lane: OutputLane) -> tuple[UnstuckShell, Profile]:
     """Make the one shell of this process; its profile's start-up code has not run yet."""
-    settings = msgspec.convert(start.settings, WorkerConfig)
+    settings = msgspec.convert(start.settings, Config)
     os.environ.setdefault("MPLBACKEND", settings.matplotlib_backend)
     # ipykernel sets it for debugpy, and others ask for it.
     os.environ.setdefault("PYDEVD_USE_FRAME_EVAL", "NO")
