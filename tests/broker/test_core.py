@@ -191,13 +191,19 @@ def test_a_cell_that_says_nonsense_about_itself_gets_an_error_reply(
 ) -> None:
     request = make_request(content=content, metadata=metadata, run_mode=run_mode)
     actions = pump.send(request)
-    assert tell(actions)[1:] == ["m1 busy", "m1 execute_reply error ValueError", "m1 idle"]
-    assert says in evalues(actions)[0]
+    assert tell(actions)[1:] == [
+        "m1 busy",
+        "m1 error ValueError",
+        "m1 execute_reply error ValueError",
+        "m1 idle",
+    ]
+    assert all(says in evalue for evalue in evalues(actions))
 
 
 def test_a_cell_for_an_unknown_subshell_gets_an_error_reply(pump: Pump) -> None:
     assert tell(pump.execute("m1", subshell="gone"))[1:] == [
         "m1 busy",
+        "m1 error UnknownSubshellError",
         "m1 execute_reply error UnknownSubshellError",
         "m1 idle",
     ]

@@ -79,12 +79,14 @@ def test_an_option_that_does_not_exist_is_an_error_reply(kernel: Kernel) -> None
     result = kernel.run("##thread colour=red\n1")
     assert result.status == "error"
     assert "colour" in result.content["evalue"]
+    assert result.error["evalue"] == result.content["evalue"]
 
 
 def test_an_unknown_mode_in_the_metadata_is_an_error_reply(kernel: Kernel) -> None:
     result = kernel.run("1", metadata={"run_mode": "sideways"})
     assert result.status == "error"
     assert "sideways" in result.content["evalue"]
+    assert "queue, task, thread, blocking" in result.error["evalue"]
 
 
 def test_many_threads_at_once_all_answer(kernel: Kernel) -> None:
