@@ -131,8 +131,9 @@ class Supervisor:
 
     async def _prepare(self) -> WorkerProcess:
         """Start a worker that builds its shell while the last one runs its exit handlers."""
-        process = await self._template.worker()
-        for chunk in encode(self._start_message()):
+        start = self._start_message()
+        process = await self._template.worker(start.settings)
+        for chunk in encode(start):
             process.main_lane.send(chunk)
         return process
 
@@ -142,7 +143,7 @@ class Supervisor:
             if prepared is not None:
                 self.attach(await prepared, told=True)
             else:
-                self.attach(await self._template.worker())
+                self.attach(await self._template.worker(self._start_message().settings))
         except OSError as error:
             reason = Reason(Why.START, f"no process could be started: {error}")
             self._emit(WorkerExited(None, None, reason=reason))

@@ -57,8 +57,8 @@ def shell(
         record.send,
         connection_file=str(connection_file),
         settings=settings_of(Config()),
-        list_subshells=lambda: ["sub-1", "sub-2"],
     )
+    untyped.kernel.list_subshells = lambda: ["sub-1", "sub-2"]
     return module_shell
 
 

@@ -1,4 +1,4 @@
-"""The worker's main thread: builds the shell, runs the event loop, starts the main lane's jobs.
+"""The worker's main thread: runs the event loop, starts the main lane's jobs.
 
 Threads: `App` is the main thread's; `count_step` and `stop` are called in the lane thread.
 """
@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 import traceback
+from contextlib import suppress
 from contextvars import copy_context
 from typing import TYPE_CHECKING
 
@@ -19,8 +20,8 @@ import IPython
 
 from unstuck.caller import Caller
 from unstuck.errors import WireError
-from unstuck.jobcontext import JobContext, set_kernel
-from unstuck.protocol import Ready, Run, Start, StreamName, ToWorker
+from unstuck.jobcontext import JobContext
+from unstuck.protocol import Ready, Run, ToWorker
 from unstuck.typing import MsgType, RunMode
 from unstuck_worker import pdbhook, process
 from unstuck_worker.child import protect_children
@@ -28,15 +29,15 @@ from unstuck_worker.context import carry_job_into_threads
 from unstuck_worker.interrupt import Interrupts
 from unstuck_worker.lanethread import LaneThread
 from unstuck_worker.runner import Runner
-from unstuck_worker.start import build_kernel, build_shell
-from unstuck_worker.stdin import Inputs
-from unstuck_worker.streams import Flood, OutStream
 from unstuck_worker.threads import Threads
 
 if TYPE_CHECKING:
     import socket
 
     from unstuck.codec import Decoder
+    from unstuck.protocol import Start
+    from unstuck_worker.farewell import Farewell
+    from unstuck_worker.interpreter import Interpreter
     from unstuck_worker.lane import OutputLane
 
 log = logging.getLogger("unstuck.worker")
@@ -45,13 +46,22 @@ READ_BYTES = 1 << 18
 
 
 class App:
-    """Everything that the process has one of."""
+    """Everything that the process has one of, beside the interpreter."""
 
     def __init__(
-        self, start: Start, lane: OutputLane, main_sock: socket.socket, thread_sock: socket.socket
+        self,
+        interpreter: Interpreter,
+        start: Start,
+        lane: OutputLane,
+        farewell: Farewell,
+        main_sock: socket.socket,
+        thread_sock: socket.socket,
     ) -> None:
-        """Build the shell and what serves it."""
+        """Build what serves the interpreter's shell, and run the profile's start-up code."""
         self._lane = lane
+        self._farewell = farewell
+        farewell.shell = interpreter.shell
+        farewell.close_loop = self._close_loop
         self._sock = main_sock
         self._loop = asyncio.new_event_loop()
         asyncio.set_event_loop(self._loop)
@@ -62,30 +72,27 @@ class App:
         self._is_stopping = False
         self._queue_context = copy_context()
         self._interrupts = Interrupts(lane, self._loop)
-        flood = Flood(lane)
-        self._streams = [OutStream(name, lane, flood) for name in StreamName]
-        sys.stdout, sys.stderr = self._streams
-        self.shell, self._profile = build_shell(start, lane)
-        self._inputs = Inputs(lane)
-        self._inputs.install()
-        self._interrupts.withdraw_input = self._inputs.withdraw
-        self._runner = Runner(self.shell, lane, self._interrupts, start.session)
+        self.shell = shell = interpreter.shell
+        shell.counter = start.execution_count
+        shell.history.open()
+        self._interrupts.withdraw_input = interpreter.inputs.withdraw
+        self._runner = Runner(shell, lane, self._interrupts, start.session)
         self._threads = Threads(self._runner, self._queue_context)
-        self.shell.kernel = build_kernel(start, self.shell, lane, self._threads.list_subshells)
-        set_kernel(self.shell.kernel)
+        shell.kernel.list_subshells = self._threads.list_subshells
         self._lane_thread = LaneThread(
             thread_sock,
             lane,
             threads=self._threads,
             interrupts=self._interrupts,
-            inputs=self._inputs,
+            inputs=interpreter.inputs,
             count_step=self.count_step,
             stop=self.stop,
         )
         carry_job_into_threads()
         pdbhook.install()
-        protect_children(lane, flood, self._streams, self._runner, [main_sock, thread_sock])
-        self._profile.start(self.shell)
+        sockets = [main_sock, thread_sock]
+        protect_children(lane, interpreter.flood, interpreter.streams, self._runner, sockets)
+        interpreter.profile.start(shell)
 
     def run(self, decoder: Decoder[ToWorker], early: list[ToWorker]) -> None:
         """Serve until the broker says stop."""
@@ -104,7 +111,13 @@ class App:
             except BaseException as error:  # noqa: BLE001  (a user's callback ended the loop's turn)
                 self._report(error)
         process.outlive_parent()
+        self._farewell.is_wanted = True
         sys.exit(0)
+
+    def _close_loop(self) -> None:
+        """Let go of tasks that nobody waits for; their ``finally`` blocks run."""
+        with suppress(RuntimeError):  # A handler of the user runs it again.
+            self._loop.close()
 
     async def _serve(self) -> None:
         async with Caller(create=True, protected=True):

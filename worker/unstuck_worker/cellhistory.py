@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import weakref
 from typing import TYPE_CHECKING, Any
 
 from IPython.core import history
@@ -24,10 +25,67 @@ WAKE_S = 3600.0
 class CellHistory(HistoryManager):
     """IPython's history; its lines are written outside of the lock that cells need."""
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401  (IPython's)
-        """Open the database of the profile."""
+    def __init__(self, **options: Any) -> None:  # noqa: ANN401  (IPython's)
+        """Touch no file and start no thread before `open`: this process may be forked."""
+        self.is_open = False
+        """Files and threads may be used."""
         self._writing = threading.Lock()
-        super().__init__(*arguments, **options)
+        self._numbering = threading.RLock()
+        self._number = 0
+        super().__init__(**options)
+
+    def open(self) -> None:
+        """Open the database of the profile, if the configuration wants one."""
+        self.is_open = True
+        try:
+            self.init_db()
+        except sqlite3.OperationalError as error:
+            self._do_without_file(error)
+        if self.using_thread:
+            self.save_thread = saver = BatchSaver(self)
+            saver.start()
+
+    @override
+    def init_db(self) -> None:
+        """Connect to the database; to none before `open`."""
+        if self.is_open:
+            super().init_db()
+        else:
+            self.db = history.DummyDB()
+            # The first finalizer's handler runs after the shell's exit handler, which needs the db.
+            weakref.finalize(self, self.db.close)
+
+    @override
+    def new_session(self, conn: sqlite3.Connection | None = None) -> None:
+        """Number the session when its number is wanted first: a commit waits for the disk."""
+        with self._numbering:
+            self._number = 0
+        del conn
+
+    @property
+    def session_number(self) -> int:
+        """The number of this session in the database; 0 without one."""
+        return self.number_session(self.db)
+
+    @session_number.setter
+    def session_number(self, number: int) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
+        self._number = number
+
+    def number_session(self, connection: Any) -> int:  # noqa: ANN401  (a dummy where there is no history)
+        """Give the session its number in the database."""
+        with self._numbering:
+            if not self._number and self.is_open and self.enabled:
+                try:
+                    super().new_session(connection)
+                except sqlite3.OperationalError as error:
+                    self._do_without_file(error)
+            return self._number
+
+    def _do_without_file(self, error: sqlite3.OperationalError) -> None:
+        """Keep the history in memory where the file cannot be written."""
+        self.log.error("History will not be saved in %s: %s", self.hist_file, error)
+        self.using_thread = False
+        self._switch_to_memory_history()
 
     @override
     def writeout_cache(self, conn: sqlite3.Connection | None = None) -> None:
@@ -81,6 +139,8 @@ class BatchSaver(HistorySavingThread):
         if not self.enabled or manager is None:
             return
         connection = sqlite3.connect(str(manager.hist_file), **manager.connection_options)
+        assert isinstance(manager, CellHistory)
+        manager.number_session(connection)
         del manager
         try:
             while not self._stopping.is_set():
@@ -101,10 +161,18 @@ class BatchSaver(HistorySavingThread):
             manager.log.warning("history is not saved: %s", error)
 
     @override
+    def start(self) -> None:
+        """Start, once the history is open."""
+        manager = self.history_manager()
+        if isinstance(manager, CellHistory) and manager.is_open:
+            super().start()
+
+    @override
     def stop(self) -> None:
         """End the thread; what waits is written by `HistoryManager.end_session`."""
         self._stopping.set()
-        super().stop()
+        if self.ident is not None:
+            super().stop()
 
 
 # HistoryManager makes its thread by this name, and has no other place to say which.

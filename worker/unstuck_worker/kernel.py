@@ -65,7 +65,6 @@ class UnstuckKernel:
         session: str = "",
         connection_file: str = "",
         settings: Mapping[str, Any] | None = None,
-        list_subshells: Callable[[], Iterable[str]] = tuple,
     ) -> None:
         """Describe the kernel that ``shell`` runs in.
 
@@ -76,7 +75,6 @@ class UnstuckKernel:
             session: the kernel's session id.
             connection_file: its path.
             settings: the settings that this worker was started with, by name.
-            list_subshells: gives the ids of the open subshells.
         """
         self.shell = shell
         self.publish = publish
@@ -85,7 +83,8 @@ class UnstuckKernel:
         self.session = KernelSession(session, publish)
         self.connection_file = connection_file
         self.settings: dict[str, Any] = dict(settings or {})
-        self.list_subshells = list_subshells
+        self.list_subshells: Callable[[], Iterable[str]] = tuple
+        """Gives the ids of the open subshells."""
         self.log = logging.getLogger("unstuck")
         self.ident = str(uuid.uuid4())
         self.int_id = -1

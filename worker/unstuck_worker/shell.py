@@ -312,9 +312,10 @@ class UnstuckShell(InteractiveShell):
 
     @override
     def init_history(self) -> None:
-        """Open the history of the profile."""
-        history: Any = CellHistory(shell=self, parent=self)
-        self.history_manager = history
+        """Make the history of the profile; it is opened once this process is a worker."""
+        self.history = CellHistory(shell=self, parent=self)
+        history: Any = self.history
+        self.history_manager: Any = history
         self.configurables.append(history)
 
     @override
