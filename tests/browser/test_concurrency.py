@@ -44,7 +44,7 @@ def page(private_folders: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 def _forgotten(cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Take the stored outputs away: what is seen is of now."""
-    empty = {"outputs": [], "execution_count": None}
+    empty: dict[str, Any] = {"outputs": [], "execution_count": None}
     return [{**cell, **empty} if cell["cell_type"] == "code" else cell for cell in cells]
 
 
