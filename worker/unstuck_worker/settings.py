@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
     from unstuck_worker.kernel import UnstuckKernel
+    from unstuck_worker.shell import UnstuckShell
 
 AT_WORKER_START = frozenset({"profile", "ipython_arguments", "matplotlib_backend"})
 """Settings that the shell reads when it is made."""
@@ -61,16 +62,33 @@ def _check(name: str) -> None:
         raise UsageError(f"unknown setting {name!r}: it is one of {known}")
 
 
-def _change(kernel: UnstuckKernel, name: str, text: str) -> str:
-    """Set one setting, here and in the broker; say since when it holds."""
-    given = text.split() if name == "ipython_arguments" else text
-    try:
-        value = getattr(config.make_config({name: given}), name)
-    except ConfigError as error:
-        raise UsageError(str(error)) from None
+class CellTimeout:
+    """The shell's ``execute_request_timeout``: ``cell_timeout_s``, and None for no limit."""
+
+    def __get__(self, shell: UnstuckShell | None, owner: type | None = None) -> float | None:
+        """Read the setting; None too where the shell has no kernel yet."""
+        settings = getattr(getattr(shell, "kernel", None), "settings", {})
+        return settings.get("cell_timeout_s") or None
+
+    def __set__(self, shell: UnstuckShell, value: float | None) -> None:
+        """Change the setting.
+
+        Raises:
+            ConfigError: the value is no number of seconds.
+        """
+        change(shell.kernel, "cell_timeout_s", 0 if value is None else value)
+
+
+def change(kernel: UnstuckKernel, name: str, given: object) -> object:
+    """Set one setting, here and in the broker; give its value as it holds now.
+
+    Raises:
+        ConfigError: the setting does not take this value, or does not change any more.
+    """
+    value = getattr(config.make_config({name: given}), name)
     if name in AT_KERNEL_START:
         now = _plain(kernel.settings[name])
-        raise UsageError(
+        raise ConfigError(
             f"{name} is read once, when the kernel starts, and stays {now}:"
             f" choose it with `unstuck install --set {name}={_plain(value)}`"
         )
@@ -78,6 +96,15 @@ def _change(kernel: UnstuckKernel, name: str, text: str) -> str:
     kernel.settings[name] = value
     if name in _APPLY:
         _APPLY[name](kernel.shell, value)
+    return value
+
+
+def _change(kernel: UnstuckKernel, name: str, text: str) -> str:
+    """Set one setting from text; say since when it holds."""
+    try:
+        value = change(kernel, name, text.split() if name == "ipython_arguments" else text)
+    except ConfigError as error:
+        raise UsageError(str(error)) from None
     since = "from the next restart on" if name in AT_WORKER_START else "from now on"
     return f"{name} = {_plain(value)} {since}\n"
 

@@ -40,6 +40,7 @@ from unstuck_worker.display import (
 from unstuck_worker.execute import text_of
 from unstuck_worker.payloads import CellPayloads
 from unstuck_worker.plaincode import PlainCode
+from unstuck_worker.settings import CellTimeout
 from unstuck_worker.streams import adopt_parent
 from unstuck_worker.tags import error_message
 from unstuck_worker.tracebacks import format_plainly, hide_our_frames, holds_group
@@ -78,6 +79,7 @@ class UnstuckShell(InteractiveShell):
     readline_use = CBool(False)
     autoindent = CBool(False)
     kernel = AnyTrait()
+    execute_request_timeout = CellTimeout()
     lane: OutputLane
     keepkernel_on_exit: bool | None = None
     data_pub_class = None
