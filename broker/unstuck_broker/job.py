@@ -132,17 +132,22 @@ def make_job(
         wrong.
     """
     number, request, received_s = arrival
+    metadata = (
+        {} if request.metadata_json == b"{}" else _object_decoder.decode(request.metadata_json)
+    )
     if kind is not MsgType.execute_request:
-        mode = get_run_mode(kind, channel=request.channel, concurrency_mode=concurrency_mode)
+        mode = get_run_mode(
+            kind,
+            channel=request.channel,
+            concurrency_mode=concurrency_mode,
+            request=RunModeRequest(header_mode=request.header.run_mode, metadata=metadata),
+        )
         blocking = concurrency_mode is KernelConcurrencyMode.blocking
         return Job(number, request, kind, mode, received_s, blocks_channel=blocking)
     try:
         content = _execute_decoder.decode(request.content_json)
     except msgspec.MsgspecError as error:
         raise ValueError(f"malformed execute_request: {error}") from None
-    metadata = (
-        {} if request.metadata_json == b"{}" else _object_decoder.decode(request.metadata_json)
-    )
     mode = get_run_mode(
         kind,
         channel=request.channel,
