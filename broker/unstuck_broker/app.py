@@ -65,7 +65,6 @@ if TYPE_CHECKING:
 
 _MESSAGES_AT_ONCE = 64
 """Of one channel, before the loop is asked again who else is waiting."""
-_LOOK_S = 0.1
 _EXIT_S = 0.25
 """How long the broker waits for its worker at a shutdown before it leaves it to the undertaker."""
 _RESTART_S = 0.08
@@ -117,7 +116,6 @@ class App:
         for channel in SocketID:
             loop.add_reader(self._sockets.fileno(channel), self._read, channel)
             self._touch(channel)
-        loop.call_later(_LOOK_S, self._look)
         try:
             await self._ended.wait()
             await self._leave()
@@ -159,12 +157,6 @@ class App:
         touched, self._touched = self._touched, set()
         for channel in touched:
             self._read(channel)
-
-    def _look(self) -> None:
-        """Look at all channels now and then, for a message that no descriptor has told of."""
-        for channel in SocketID:
-            self._read(channel)
-        self._loop.call_later(_LOOK_S, self._look)
 
     def _touch(self, channel: SocketID) -> None:
         if not self._touched:
