@@ -65,6 +65,9 @@ if TYPE_CHECKING:
 
 _MESSAGES_AT_ONCE = 64
 """Of one channel, before the loop is asked again who else is waiting."""
+_ASK_S = 10.0
+"""How long a question waits for a client that has not connected its stdin channel."""
+_ASK_AGAIN_S = 0.02
 _EXIT_S = 0.25
 """How long the broker waits for its worker at a shutdown before it leaves it to the undertaker."""
 _RESTART_S = 0.08
@@ -245,10 +248,8 @@ class App:
                 self._publish(action)
             case ReplyToClient():
                 self._reply(action)
-            case AskClient(request, content, number):
-                header = request.header_json
-                self._send(SocketID.stdin, request.idents, "input_request", content, header)
-                self._emit(Asked(number, self._wire.last_msg_id))
+            case AskClient():
+                self._ask(action, time.monotonic() + _ASK_S)
             case SpawnWorker(delay_s):
                 supervisor.spawn(delay_s)
             case SignalWorker(tree):
@@ -272,7 +273,7 @@ class App:
 
     def _reply(self, action: ReplyToClient) -> None:
         request = action.request
-        self._send(
+        sent = self._send(
             request.channel,
             request.idents,
             action.msg_type,
@@ -281,6 +282,22 @@ class App:
             action.metadata,
             action.buffers,
         )
+        if not sent:
+            why = "the client does not read"
+            self._log(f"dropped channel={request.channel} msg_type={action.msg_type} why={why!r}")
+
+    def _ask(self, action: AskClient, until_s: float) -> None:
+        """Ask a client for input; one that was just started may not have connected stdin yet."""
+        request = action.request
+        if not self._core.questions.is_open(action.number):
+            return
+        header, last = request.header_json, time.monotonic() >= until_s
+        if self._send(SocketID.stdin, request.idents, "input_request", action.content, header):
+            self._emit(Asked(action.number, self._wire.last_msg_id))
+        elif last:
+            self._log("dropped channel=stdin msg_type=input_request why='no such client there'")
+        else:
+            self._loop.call_later(_ASK_AGAIN_S, self._ask, action, until_s)
 
     def _publish(self, action: PublishToClients) -> None:
         topic = action.topic or f"kernel.{self._core.facts.session}.{action.msg_type}".encode()
@@ -305,7 +322,7 @@ class App:
         parent_header: bytes,
         metadata: bytes = b"{}",
         buffers: Sequence[bytes] = (),
-    ) -> None:
+    ) -> bool:
         frames = self._wire.serialize(
             idents,
             msg_type,
@@ -316,10 +333,7 @@ class App:
             buffers=buffers,
         )
         self._touch(channel)
-        if not self._sockets.send(channel, frames):
-            self._log(
-                f"dropped channel={channel} msg_type={msg_type} why='the client does not read'"
-            )
+        return self._sockets.send(channel, frames)
 
     def _flow(self, *, blocked: bool) -> None:
         """Hold the worker's outputs while subscribers are behind."""
