@@ -38,7 +38,7 @@ from unstuck.protocol import (
 )
 from unstuck.typing import BrokerMsgType, KernelConcurrencyMode, SocketID
 from unstuck_broker import recovery, replies, served
-from unstuck_broker.actions import Action, SendToWorker
+from unstuck_broker.actions import Action, PublishToClients, SendToWorker
 from unstuck_broker.backlog import Backlog
 from unstuck_broker.comms import CommMirror
 from unstuck_broker.echoes import Echoes
@@ -115,6 +115,8 @@ class Core:
         """Of the worker whose shell is there."""
         self.last_header = NO_PARENT
         """Of the newest cell in the main queue: what has no other parent belongs to it."""
+        self.count = 1
+        """The number that the next cell gets."""
         self.last_number = 0
         """Of the newest request."""
 
@@ -267,7 +269,17 @@ class Core:
         if job.kind in COMM:
             self.comms.watch(job.kind, job.request.content_json)
         self.out.status(replies.BUSY, job.request.header_json)
+        if job.is_cell and not job.is_silent:
+            self._number(job)
         self.out.order(SendToWorker(job.lane, job.run()))
+
+    def _number(self, job: Job) -> None:
+        """Show a cell and its number; where cells run at once, the worker may number otherwise."""
+        job.execution_count = self.count
+        if job.counts:
+            self.count += 1
+        header = job.request.header_json
+        self.out.publish(PublishToClients("execute_input", job.input_content(), header))
 
     # --- the worker's messages --------------------------------------------------------------------
 
@@ -332,6 +344,8 @@ class Core:
             )
         horizon = self.interrupts.horizon(job)
         self.conclude(job)
+        if message.counter and not self.running:
+            self.count = message.counter
         if stops:
             self.waiting.abort_behind(job, horizon)
         self.recovery.job_finished(job)

@@ -39,7 +39,14 @@ class ExecuteContent(Struct):
 
     code: str
     silent: bool = False
+    store_history: bool | None = None
     stop_on_error: bool = True
+
+    @property
+    def counts(self) -> bool:
+        """Tell whether the cell uses up a number, as IPython counts."""
+        stored = not self.silent if self.store_history is None else self.store_history
+        return stored and not self.silent and bool(self.code) and not self.code.isspace()
 
 
 _execute_decoder = msgspec.json.Decoder(ExecuteContent)
@@ -62,7 +69,11 @@ class Job:
     timeout_s: float | None = None
     """Wall time from its start, after which the ladder begins."""
     meter: OutputMeter = field(default_factory=lambda: OutputMeter(0))
+    is_silent: bool = False
+    """A cell that shows nothing, not even its execute_input."""
+    counts: bool = False
     execution_count: int | None = None
+    """The number that its execute_input named."""
     timed_out: bool = False
     started_s: float | None = None
     """When it was handed to the worker."""
@@ -92,6 +103,11 @@ class Job:
         """Name the lane: what runs in the main thread goes there at once, without a hop."""
         threaded = self.mode is RunMode.thread or self.subshell is not None
         return Lane.thread if threaded else Lane.main
+
+    def input_content(self) -> bytes:
+        """Give the content of a cell's execute_input."""
+        code = _execute_decoder.decode(self.request.content_json).code
+        return msgspec.json.encode({"code": code, "execution_count": self.execution_count})
 
     @property
     def size_bytes(self) -> int:
@@ -168,6 +184,8 @@ def make_job(
         blocks_channel=mode is RunMode.blocking,
         timeout_s=_timeout_s(metadata, config),
         meter=OutputMeter(config.output_bytes_per_cell),
+        is_silent=content.silent,
+        counts=content.counts,
     )
 
 

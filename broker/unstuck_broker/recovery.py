@@ -83,6 +83,7 @@ class Recovery:
         core.questions.forget_all()
         core.concurrency_mode = KernelConcurrencyMode.default
         core.worker_pid = None
+        core.count = 1
         self._failure = ""
         self._reached = S.STARTING
         after, self._after = self._after, None

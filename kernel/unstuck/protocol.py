@@ -164,6 +164,8 @@ class Finished(_Message, frozen=True, tag="finished"):
     stop_on_error: bool = False
     """Abort the execute requests queued behind this job (already false when the outcome is ok)."""
     buffers: list[Any] = []  # bytes-like; empty in the packed message
+    counter: int = 0
+    """The number that the next cell gets; 0 where none is known."""
     is_captured: bool = False
     """A frontend took outputs of this job into an ``Output`` widget."""
 

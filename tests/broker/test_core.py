@@ -35,6 +35,7 @@ def test_a_cell_gets_busy_its_run_its_reply_and_idle(pump: Pump) -> None:
     header = request.header_json
     assert pump.feed(Received(request)) == [
         PublishToClients("status", replies.BUSY, header),
+        PublishToClients("execute_input", b'{"code":"1+1","execution_count":1}', header),
         SendToWorker(
             Lane.main,
             Run(
