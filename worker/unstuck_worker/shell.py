@@ -177,6 +177,9 @@ class UnstuckShell(InteractiveShell):
             cell = Cell(self.counter, source, outer)
             if counts:
                 self.counter += 1
+        context = get_context()
+        if context is not None and outer is None:
+            context.execution_count = cell.count if counts else cell.count - 1
         return cell
 
     def transform(self, code: str) -> tuple[str, Any]:
