@@ -34,8 +34,8 @@ TAKE = "UNSTUCK_TAKE_PICTURES"
 LIMIT_S = 60.0
 """For each cell; far beyond what an idle machine needs."""
 BUTTON = "Button(description='Finish', style=ButtonStyle())"
-CHANCE = re.compile(r"0x[0-9a-f]+|\d+")
-"""What differs from run to run: addresses, threads' numbers."""
+CHANCE = re.compile(r"0x[0-9a-f]+|\d+|None|NaN| +")
+"""What differs from run to run and between versions: addresses, threads' numbers, pandas' tables."""
 
 Cells = dict[str, "NotebookNode"]
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 import weakref
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from IPython.core import history
@@ -17,6 +18,7 @@ from typing_extensions import override
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+_END = "UPDATE sessions SET end = ?, num_cmds = ? WHERE session = ?"
 SAVE_DELAY_S = 0.5
 """How long lines wait for others; a commit costs as much as many cells."""
 WAKE_S = 3600.0
@@ -92,12 +94,27 @@ class CellHistory(HistoryManager):
         """Write all lines that wait."""
         if not self.enabled:
             return
-        connection: Any = self.db if conn is None else conn
+        self._write(self.db if conn is None else conn)
+
+    @override
+    def end_session(self) -> None:
+        """Write all lines that wait and the end of the session, in one commit."""
+        number = self.session_number
+        if number:
+            ended = datetime.now(UTC).isoformat(" ")
+            self._write(self.db, (ended, len(self.input_hist_parsed) - 1, number))
+        self._number = 0
+
+    def _write(self, connection: Any, end: tuple[str, int, int] | None = None) -> None:  # noqa: ANN401
         with self._writing:
             inputs, outputs = self._take()
             try:
-                _insert(connection, "history", 4, self._numbered(inputs))
-                _insert(connection, "output_history", 3, self._numbered(outputs))
+                if inputs or outputs or end:
+                    with connection:
+                        _insert(connection, "history", 4, self._numbered(inputs))
+                        _insert(connection, "output_history", 3, self._numbered(outputs))
+                        if end:
+                            connection.execute(_END, end)
             except sqlite3.IntegrityError:
                 # Another kernel has this session's number: IPython moves to a new one.
                 self.db_input_cache[:0] = inputs
@@ -120,8 +137,7 @@ def _insert(
 ) -> None:
     if lines:
         marks = ", ".join("?" * columns)
-        with connection:
-            connection.executemany(f"INSERT INTO {table} VALUES ({marks})", lines)  # noqa: S608
+        connection.executemany(f"INSERT INTO {table} VALUES ({marks})", lines)  # noqa: S608
 
 
 class BatchSaver(HistorySavingThread):
