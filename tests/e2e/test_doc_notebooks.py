@@ -35,7 +35,7 @@ LIMIT_S = 60.0
 """For each cell; far beyond what an idle machine needs."""
 BUTTON = "Button(description='Finish', style=ButtonStyle())"
 CHANCE = re.compile(r"0x[0-9a-f]+|\d+|None|NaN| +")
-"""What differs from run to run and between versions: addresses, threads' numbers, pandas' tables."""
+"""What differs from run to run, and between versions of pandas."""
 
 Cells = dict[str, "NotebookNode"]
 
