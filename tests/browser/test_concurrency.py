@@ -96,6 +96,14 @@ def test_the_table_of_run_modes_and_the_callers_are_shown(page: NotebookPage) ->
     assert "← current thread" in text
 
 
+def test_the_metadata_of_a_cell_and_the_literal_mode_choose_too(page: NotebookPage) -> None:
+    assert "##thread" in page.run(NUMBER["metadata"])
+    page.start(NUMBER["literal"])
+    page.wait_for_text(NUMBER["literal"], "Run mode: ##task")
+    page.click(NUMBER["literal"], BUTTON)
+    page.wait_until_ended(NUMBER["literal"])
+
+
 def test_a_cell_of_an_unknown_mode_shows_its_error(page: NotebookPage) -> None:
     page.start(NUMBER["unknown"])
     page.wait_for_text(NUMBER["unknown"], "unknown run mode 'sideways'")
