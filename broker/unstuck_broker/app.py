@@ -70,7 +70,9 @@ if TYPE_CHECKING:
 
 _MESSAGES_AT_ONCE = 64
 """Of one channel, before the loop is asked again who else is waiting."""
-_LOOK_S = 0.1
+_ASK_S = 10.0
+"""How long a question waits for a client that has not connected its stdin channel."""
+_ASK_AGAIN_S = 0.02
 _EXIT_S = 0.25
 """How long the broker waits for its worker at a shutdown before it leaves it to the undertaker."""
 _RESTART_S = 0.08
@@ -116,7 +118,7 @@ class App:
         )
         self._copy_watch = CopyWatch(loop, dormant, self._supervisor, self._emit)
         self._watch = Watch(loop, self._supervisor, self._emit)
-        self._supervisor.attach(self._first_worker)
+        self._supervisor.attach(self._first_worker, start=self._core.start_message())
         loop.add_signal_handler(signal.SIGINT, self._emit, Signalled())
         for number in (signal.SIGTERM, signal.SIGHUP):
             loop.add_signal_handler(number, self._terminate)
@@ -124,12 +126,10 @@ class App:
         for channel in SocketID:
             loop.add_reader(self._sockets.fileno(channel), self._read, channel)
             self._touch(channel)
-        self._look_timer = loop.call_later(_LOOK_S, self._look)
         try:
             await self._ended.wait()
             await self._leave()
         finally:
-            self._look_timer.cancel()
             for channel in SocketID:
                 loop.remove_reader(self._sockets.fileno(channel))
             self._sockets.close()
@@ -167,12 +167,6 @@ class App:
         touched, self._touched = self._touched, set()
         for channel in touched:
             self._read(channel)
-
-    def _look(self) -> None:
-        """Look at all channels now and then, for a message that no descriptor has told of."""
-        for channel in SocketID:
-            self._read(channel)
-        self._look_timer = self._loop.call_later(_LOOK_S, self._look)
 
     def _touch(self, channel: SocketID) -> None:
         if not self._touched:
@@ -262,10 +256,8 @@ class App:
                 self._publish(action)
             case ReplyToClient():
                 self._reply(action)
-            case AskClient(request, content, number):
-                header = request.header_json
-                self._send(SocketID.stdin, request.idents, "input_request", content, header)
-                self._emit(Asked(number, self._wire.last_msg_id))
+            case AskClient():
+                self._ask(action, time.monotonic() + _ASK_S)
             case SpawnWorker(delay_s, donor):
                 supervisor.spawn(delay_s, donor)
             case PromoteCopy(number, order):
@@ -293,7 +285,7 @@ class App:
 
     def _reply(self, action: ReplyToClient) -> None:
         request = action.request
-        self._send(
+        sent = self._send(
             request.channel,
             request.idents,
             action.msg_type,
@@ -302,6 +294,22 @@ class App:
             action.metadata,
             action.buffers,
         )
+        if not sent:
+            why = "the client does not read"
+            self._log(f"dropped channel={request.channel} msg_type={action.msg_type} why={why!r}")
+
+    def _ask(self, action: AskClient, until_s: float) -> None:
+        """Ask a client for input; one that was just started may not have connected stdin yet."""
+        request = action.request
+        if not self._core.questions.is_open(action.number):
+            return
+        header, last = request.header_json, time.monotonic() >= until_s
+        if self._send(SocketID.stdin, request.idents, "input_request", action.content, header):
+            self._emit(Asked(action.number, self._wire.last_msg_id))
+        elif last:
+            self._log("dropped channel=stdin msg_type=input_request why='no such client there'")
+        else:
+            self._loop.call_later(_ASK_AGAIN_S, self._ask, action, until_s)
 
     def _publish(self, action: PublishToClients) -> None:
         topic = action.topic or f"kernel.{self._core.facts.session}.{action.msg_type}".encode()
@@ -326,7 +334,7 @@ class App:
         parent_header: bytes,
         metadata: bytes = b"{}",
         buffers: Sequence[bytes] = (),
-    ) -> None:
+    ) -> bool:
         frames = self._wire.serialize(
             idents,
             msg_type,
@@ -337,10 +345,7 @@ class App:
             buffers=buffers,
         )
         self._touch(channel)
-        if not self._sockets.send(channel, frames):
-            self._log(
-                f"dropped channel={channel} msg_type={msg_type} why='the client does not read'"
-            )
+        return self._sockets.send(channel, frames)
 
     def _flow(self, *, blocked: bool) -> None:
         """Hold the worker's outputs while subscribers are behind."""

@@ -55,7 +55,9 @@ class Backlog:
                 ready.append(queue.running)
         for job in ready:
             self._took(job)
-        return sorted(ready, key=lambda job: job.number)
+        if len(ready) > 1:
+            ready.sort(key=lambda job: job.number)
+        return ready
 
     def finished(self, job: Job) -> None:
         """Free the queue that a job has occupied."""

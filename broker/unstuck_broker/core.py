@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, assert_never
 
 from msgspec import Struct, structs
 
-from unstuck.config import Config, make_config, worker_settings
+from unstuck.config import Config, make_config, settings_of
 from unstuck.errors import ConfigError
 from unstuck.protocol import (
     AskExit,
@@ -47,7 +47,7 @@ from unstuck.protocol import (
 )
 from unstuck.typing import BrokerMsgType, KernelConcurrencyMode, SocketID
 from unstuck_broker import recovery, replies, served
-from unstuck_broker.actions import Action, SendToWorker
+from unstuck_broker.actions import Action, PublishToClients, SendToWorker
 from unstuck_broker.backlog import Backlog
 from unstuck_broker.comms import CommMirror
 from unstuck_broker.echoes import Echoes
@@ -134,6 +134,8 @@ class Core:
         """Of the worker whose shell is there."""
         self.last_header = NO_PARENT
         """Of the newest cell in the main queue: what has no other parent belongs to it."""
+        self.count = 1
+        """The number that the next cell gets."""
         self.last_number = 0
         """Of the newest request."""
 
@@ -290,7 +292,18 @@ class Core:
         if job.kind in COMM:
             self.comms.watch(job.kind, job.request.content_json)
         self.out.status(replies.BUSY, job.request.header_json)
+        if job.is_cell and not job.is_silent:
+            self._number(job)
         self.out.order(SendToWorker(job.lane, job.run()))
+
+    def _number(self, job: Job) -> None:
+        """Show a cell and its number; where cells run at once, the worker may number otherwise."""
+        job.execution_count = self.count
+        self.revival.last_cell = max(self.revival.last_cell, self.count)
+        if job.counts:
+            self.count += 1
+        header = job.request.header_json
+        self.out.publish(PublishToClients("execute_input", job.input_content(), header))
 
     # --- the worker's messages --------------------------------------------------------------------
 
@@ -367,6 +380,8 @@ class Core:
             )
         horizon = self.interrupts.horizon(job)
         self.conclude(job)
+        if message.counter and not self.running:
+            self.count = message.counter
         if stops:
             self.waiting.abort_behind(job, horizon)
         self.recovery.job_finished(job)
@@ -397,8 +412,7 @@ class Core:
     def _set(self, settings: dict[str, object]) -> None:
         """Take settings that `%unstuck` has checked; others are refused, not fatal."""
         try:
-            now_set = {name: getattr(self.config, name) for name in self.config.__struct_fields__}
-            self.config = make_config(now_set | settings)
+            self.config = make_config(settings_of(self.config) | settings)
         except ConfigError as error:
             self.out.log(f"refused settings why={str(error)!r}")
         if self.config.snapshots == "off":
@@ -406,7 +420,7 @@ class Core:
 
     def start_message(self) -> Start:
         """Tell a new worker who it is."""
-        settings = worker_settings(self.config)
+        settings = settings_of(self.config)
         # Only the first one: a restart begins without variables.
         self.config = structs.replace(self.config, restore_file="")
         return Start(

@@ -52,7 +52,7 @@ class Echoes:
 
     def deadline_s(self) -> float | None:
         """Name the monotonic time at which `tick` has something to do."""
-        return min((held.due_s for held in self._held.values()), default=None)
+        return min(held.due_s for held in self._held.values()) if self._held else None
 
     def tick(self, now: float) -> None:
         """Let go of what has waited long enough."""

@@ -94,7 +94,7 @@ class Interrupts:
 
     def deadline_s(self) -> float | None:
         """Name the monotonic time of the next rung."""
-        if not self._core.life.takes_jobs:
+        if not self._ladders or not self._core.life.takes_jobs:
             return None
         named = [ladder.deadline_s() for ladder in self._ladders]
         return min((at for at in named if at is not None), default=None)

@@ -39,7 +39,14 @@ class ExecuteContent(Struct):
 
     code: str
     silent: bool = False
+    store_history: bool | None = None
     stop_on_error: bool = True
+
+    @property
+    def counts(self) -> bool:
+        """Tell whether the cell uses up a number, as IPython counts."""
+        stored = not self.silent if self.store_history is None else self.store_history
+        return stored and not self.silent and bool(self.code) and not self.code.isspace()
 
 
 _LOOKS = ("%snapshots", "%snapshot", "%rewind", "%unstuck")
@@ -64,7 +71,11 @@ class Job:
     timeout_s: float | None = None
     """Wall time from its start, after which the ladder begins."""
     meter: OutputMeter = field(default_factory=lambda: OutputMeter(0))
+    is_silent: bool = False
+    """A cell that shows nothing, not even its execute_input."""
+    counts: bool = False
     execution_count: int | None = None
+    """The number that its execute_input named."""
     timed_out: bool = False
     has_effects: bool = True
     """It may change variables."""
@@ -96,6 +107,11 @@ class Job:
         """Name the lane: what runs in the main thread goes there at once, without a hop."""
         threaded = self.mode in (RunMode.thread, RunMode.process) or self.subshell is not None
         return Lane.thread if threaded else Lane.main
+
+    def input_content(self) -> bytes:
+        """Give the content of a cell's execute_input."""
+        code = _execute_decoder.decode(self.request.content_json).code
+        return msgspec.json.encode({"code": code, "execution_count": self.execution_count})
 
     @property
     def size_bytes(self) -> int:
@@ -136,8 +152,16 @@ def make_job(
         wrong.
     """
     number, request, received_s = arrival
+    metadata = (
+        {} if request.metadata_json == b"{}" else _object_decoder.decode(request.metadata_json)
+    )
     if kind is not MsgType.execute_request:
-        mode = get_run_mode(kind, channel=request.channel, concurrency_mode=concurrency_mode)
+        mode = get_run_mode(
+            kind,
+            channel=request.channel,
+            concurrency_mode=concurrency_mode,
+            request=RunModeRequest(header_mode=request.header.run_mode, metadata=metadata),
+        )
         return Job(
             number,
             request,
@@ -151,9 +175,6 @@ def make_job(
         content = _execute_decoder.decode(request.content_json)
     except msgspec.MsgspecError as error:
         raise ValueError(f"malformed execute_request: {error}") from None
-    metadata = (
-        {} if request.metadata_json == b"{}" else _object_decoder.decode(request.metadata_json)
-    )
     mode = get_run_mode(
         kind,
         channel=request.channel,
@@ -175,6 +196,8 @@ def make_job(
         timeout_s=_timeout_s(metadata, config),
         meter=OutputMeter(config.output_bytes_per_cell),
         has_effects=not _only_looks(content.code),
+        is_silent=content.silent,
+        counts=content.counts,
     )
 
 

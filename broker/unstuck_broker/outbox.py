@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from unstuck.protocol import StreamName
+from unstuck.typing import MsgType
 from unstuck_broker import replies
 from unstuck_broker.actions import Action, Log, PublishToClients, ReplyToClient
 from unstuck_broker.outputs import Joined, StreamJoiner
@@ -83,7 +84,13 @@ class Outbox:
     def refuse(self, request: Request, ename: str, evalue: str) -> None:
         """Answer a request that cannot be served or run with what is wrong about it."""
         self.log(f"refused msg_type={request.header.msg_type} why={evalue!r}")
-        self.answer(request, replies.error(ename, evalue, [f"{ename}: {evalue}"]))
+        traceback = [f"{ename}: {evalue}"]
+        self.status(replies.BUSY, request.header_json)
+        if request.kind is MsgType.execute_request:
+            # Frontends show what is published under a cell, not its reply.
+            self.error_output(request, ename, evalue, traceback)
+        self.reply(request, replies.error(ename, evalue, traceback))
+        self.status(replies.IDLE, request.header_json)
 
     def cell_error(self, job: Job, ename: str, evalue: str, traceback: Sequence[str]) -> None:
         """End a cell with an error of ours: on iopub, then as its reply."""

@@ -54,6 +54,8 @@ class StreamJoiner:
 
     def flush_due(self, now: float) -> list[Joined]:
         """Give what has waited long enough."""
+        if not self._pending:
+            return []
         due = [parent for parent, pending in self._pending.items() if pending.due_s <= now]
         return [joined for parent in due for joined in self.flush(parent)]
 

@@ -53,6 +53,10 @@ class Questions:
         """Count the open questions."""
         return len(self._open)
 
+    def is_open(self, number: int) -> bool:
+        """Tell whether an answer is still wanted."""
+        return number in self._open
+
     def ask(self, message: InputRequest, job: Job | None) -> None:
         """Ask the client of a job; withdraw the question of a job that is over."""
         if job is None:

@@ -85,6 +85,7 @@ class Recovery:
         attempt = core.revival.attempt
         core.out.flush_all()
         if not is_exit and core.revival.begin(event, cause, self._losses(event, cause), now):
+            core.count = core.revival.last_cell + 1
             self._answer_others(cause)
             return
         core.rewind.forget()
@@ -100,6 +101,7 @@ class Recovery:
             self._lost = True
         self.close_comms()
         core.concurrency_mode = KernelConcurrencyMode.default
+        core.count = 1
         if is_exit:
             self.shutdown(restart=False)
         else:

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import msgspec
-from msgspec import Struct
-
 from unstuck_broker import replies
 from unstuck_broker.actions import PublishToClients
 from unstuck_broker.outbox import NO_PARENT
@@ -19,13 +16,6 @@ if TYPE_CHECKING:
 
 _METERED = frozenset({"display_data", "update_display_data", "execute_result"})
 """What counts as output beside streams; a limit must not cut a cell's error, or its comms."""
-
-
-class _ExecuteInput(Struct):
-    execution_count: int
-
-
-_execute_input = msgspec.json.Decoder(_ExecuteInput)
 
 
 class Relay:
@@ -59,12 +49,9 @@ class Relay:
         job = core.running.get(message.job)
         msg_type = message.msg_type
         if job is not None:
-            if msg_type == "execute_input":
-                _note_count(job, message.content)
-                core.revival.last_cell = max(core.revival.last_cell, job.execution_count or 0)
-            elif msg_type == "error" and job.timed_out:
+            if msg_type == "error" and job.timed_out:
                 return  # The cell's KeyboardInterrupt was our timeout: its reply says so.
-            elif msg_type in _METERED and not job.meter.take(len(message.content)):
+            if msg_type in _METERED and not job.meter.take(len(message.content)):
                 return
         core.comms.watch(msg_type, message.content)
         core.out.publish(
@@ -96,11 +83,3 @@ def _is_header(job: Job, header: bytes) -> bool:
 def _parent(job: Job | None, parent_header: bytes) -> bytes:
     """Find the parent of an output: what the worker has kept, or the running job's header."""
     return parent_header or (NO_PARENT if job is None else job.request.header_json)
-
-
-def _note_count(job: Job, content: bytes) -> None:
-    """Keep the execution count for a reply of ours; without it a reply simply has none."""
-    try:
-        job.execution_count = _execute_input.decode(content).execution_count
-    except msgspec.MsgspecError:
-        job.execution_count = None

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, assert_never
 
 from msgspec import Struct
 
-from unstuck.config import worker_settings
+from unstuck.config import settings_of
 from unstuck.protocol import Promote, Received, SnapshotSkipped, Snapshotted, Snapshotting
 from unstuck.typing import KernelConcurrencyMode, MsgType
 from unstuck_broker import replies
@@ -211,7 +211,7 @@ class Revival:
         return True
 
     def _settings(self) -> dict[str, object]:
-        return worker_settings(self._core.config)
+        return settings_of(self._core.config)
 
     def received(self, message: Received) -> None:
         """Keep what a new worker has taken over; its first word follows."""

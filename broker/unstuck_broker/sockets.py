@@ -47,6 +47,7 @@ EXCHANGE_S = 10.0
 _POLLIN = int(zmq.POLLIN)
 _EVENTS = int(zmq.EVENTS)
 _RCVMORE = int(zmq.RCVMORE)
+_REFUSED = (zmq.EAGAIN, zmq.EHOSTUNREACH)
 _NOBLOCK = int(zmq.NOBLOCK)
 _MORE = int(zmq.NOBLOCK | zmq.SNDMORE)
 
@@ -125,6 +126,9 @@ class Sockets:
             # A client that reconnects under its old identity gets its replies at once
             # (https://github.com/ipython/ipykernel/issues/270).
             made.set(zmq.ROUTER_HANDOVER, 1)
+        if channel is SocketID.stdin:
+            # We speak first there, perhaps before the client has connected: zmq shall tell.
+            made.set(zmq.ROUTER_MANDATORY, 1)
         if (curve := self.connection.curve) is not None:
             made.set(zmq.CURVE_SECRETKEY, curve.secret_key)
             made.set(zmq.CURVE_PUBLICKEY, curve.public_key)
@@ -159,11 +163,11 @@ class Sockets:
         return None
 
     def send(self, channel: SocketID, frames: Sequence[bytes]) -> bool:
-        """Hand a message to zmq; False, and nothing is sent, when it has no room.
+        """Hand a message to zmq; False, and nothing is sent, when it does not take it.
 
-        Only iopub ever has no room: a subscriber is `IOPUB_MESSAGES` behind. Try again when the
-        channel's descriptor fires, or after a few milliseconds. A reply to a client that is gone is
-        dropped.
+        On iopub a subscriber is `IOPUB_MESSAGES` behind: try again when the channel's descriptor
+        fires, or after a few milliseconds. On stdin the client has not connected yet, or is gone.
+        A reply on other channels to a client that is gone is dropped.
         """
         sender = self._sockets[channel]
         last = len(frames) - 1
@@ -175,9 +179,10 @@ class Sockets:
                 else:
                     tracker = sender.send(frame, flags, copy=False, track=True)
                     self._track(tracker, len(frame))
-            except zmq.Again:
+            except zmq.ZMQError as error:
                 # zmq makes room for a message as a whole: it refuses the first frame or none.
-                assert at == 0
+                if at or error.errno not in _REFUSED:
+                    raise
                 return False
         return True
 

@@ -103,13 +103,13 @@ class Supervisor:
     # --- start ------------------------------------------------------------------------------------
 
     def attach(
-        self, process: WorkerProcess, *, told: bool = False, donor: int | None = None
+        self, process: WorkerProcess, *, start: Start | None = None, donor: int | None = None
     ) -> None:
         """Take a worker into service that was just started, or promoted.
 
         Args:
             process: the worker.
-            told: it has its ``Start``, or needs none.
+            start: what it has still to be told.
             donor: the copy that it takes its variables over from.
         """
         loop = self._loop
@@ -130,8 +130,7 @@ class Supervisor:
             loop.add_reader(self._exit_fd, self._on_exit)
         else:
             self._later(_NO_PIDFD_POLL_S, self._poll_exit)
-        if not told:
-            start = self._start_message()
+        if start is not None:
             self._main.send(msgspec.structs.replace(start, takes_over=donor is not None))
         deadline_s = self._config.start_deadline_s
         if donor is not None:
@@ -158,15 +157,16 @@ class Supervisor:
             reason = Reason(Why.START, f"the copy could not become the worker: {error}")
             self._loop.call_soon(self._emit, WorkerExited(None, None, reason=reason))
             return
-        self.attach(process, told=True)
+        self.attach(process)
         self._start_timer.cancel()
         reason = Reason(Why.START, f"the copy was not there after {PROMOTION_S:g} s")
         self._start_timer = self._later(PROMOTION_S, self.kill, reason)
 
     async def _prepare(self) -> WorkerProcess:
         """Start a worker that builds its shell while the last one runs its exit handlers."""
-        process = await self._template.worker()
-        for chunk in encode(self._start_message()):
+        start = self._start_message()
+        process = await self._template.worker(start.settings)
+        for chunk in encode(start):
             process.main_lane.send(chunk)
         return process
 
@@ -174,9 +174,11 @@ class Supervisor:
         prepared, self._next = self._next, None
         try:
             if prepared is not None:
-                self.attach(await prepared, told=True)
+                self.attach(await prepared)
             else:
-                self.attach(await self._template.worker(), donor=donor)
+                start = self._start_message()
+                worker = await self._template.worker(start.settings)
+                self.attach(worker, start=start, donor=donor)
         except OSError as error:
             reason = Reason(Why.START, f"no process could be started: {error}")
             self._emit(WorkerExited(None, None, reason=reason))

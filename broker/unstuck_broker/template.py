@@ -1,8 +1,9 @@
 """The template: a copy of a worker from before it ran user code, which forks new workers.
 
-It is a process with one thread that has imported the interpreter. It costs 9 MB, so a kernel gets
-one with its first restart: whoever restarts once will do it again. Where there is none (not yet, it
-died, the platform is not Linux), a new worker is started from scratch.
+It is a process with one thread that has built the shell and done nothing else. It costs 5 MB, so a
+kernel gets one with its first restart: whoever restarts once will do it again. Where there is none
+(not yet, the settings have changed, something was installed, it died, the platform is not Linux), a
+new worker is started from scratch.
 """
 
 from __future__ import annotations
@@ -34,14 +35,19 @@ class Template:
         self._ours: socket.socket | None = None
         self.pid: int | None = None
         """Known once it has said that it is there."""
+        self._settings: object = None
+        """What its shell was built with."""
 
     def children(self) -> frozenset[int]:
         """Name the processes of ours that are no worker's."""
         self._listen()
         return frozenset() if self.pid is None else frozenset({self.pid})
 
-    async def worker(self) -> WorkerProcess:
+    async def worker(self, settings: object) -> WorkerProcess:
         """Start a worker: a fork of the template, or one from scratch.
+
+        Args:
+            settings: what the worker's shell will be built with.
 
         Raises:
             OSError: no process or descriptor is to be had.
@@ -49,25 +55,26 @@ class Template:
         import asyncio  # noqa: PLC0415 - the first worker is started before it is loaded
 
         self._listen()
-        if self.pid is not None:
+        if self.pid is not None and settings == self._settings:
             try:
                 async with asyncio.timeout(_FORK_DEADLINE_S):
                     return await self._fork()
             except (TimeoutError, OSError):
-                self.end()
+                pass
+        self.end()
         if sys.platform != "linux":
             return spawn_worker()
-        if self._ours is not None:
-            self._ours.close()
+        self._settings = settings
         self._ours, theirs = socket.socketpair()
         self._ours.setblocking(False)
-        try:
+        with theirs:
             return spawn_worker(theirs.fileno())
-        finally:
-            theirs.close()
 
     def end(self) -> None:
         """Kill the template; it has run no user code and has nothing to tidy up."""
+        if self._ours is not None:
+            self._ours.close()
+            self._ours = None
         if self.pid is not None:
             kill_all({self.pid}, signal.SIGKILL)
             os.waitpid(self.pid, 0)

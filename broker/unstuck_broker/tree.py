@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 _HAS_PROC = os.path.exists("/proc/self/stat")  # noqa: PTH110 - pathlib is slow
 
+_STAT_BYTES = 4096
+
 
 class Entry(NamedTuple):
     """One process in the table of the operating system."""
@@ -54,8 +56,12 @@ def _read_stat(name: str) -> Entry | None:
     if not name.isdigit():
         return None
     try:
-        with open(f"/proc/{name}/stat", "rb") as file:  # noqa: PTH123 - pathlib is slow
-            stat = file.read()
+        # Not by a file object: a restart waits for this, once for each process of the machine.
+        file = os.open(f"/proc/{name}/stat", os.O_RDONLY)
+        try:
+            stat = os.read(file, _STAT_BYTES)
+        finally:
+            os.close(file)
     except OSError:
         return None
     fields = stat[stat.rindex(b")") + 2 :].split()

@@ -139,6 +139,6 @@ def make_config(values: dict[str, Any]) -> Config:
         raise ConfigError(f"bad setting: {error}") from None
 
 
-def worker_settings(config: Config) -> dict[str, Any]:
-    """Give the worker's share of the settings, as it travels in ``Start``."""
-    return {name: getattr(config, name) for name in WorkerConfig.__struct_fields__}
+def settings_of(config: Config) -> dict[str, Any]:
+    """Give all settings by name, as they travel in ``Start``."""
+    return {name: getattr(config, name) for name in Config.__struct_fields__}

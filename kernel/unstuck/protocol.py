@@ -38,7 +38,7 @@ class Start(_Message, frozen=True, tag="start"):
     session: str
     connection_file: str
     settings: dict[str, Any]
-    """The worker's share of the configuration: the fields of `unstuck.config.WorkerConfig`."""
+    """All fields of `unstuck.config.Config`: `%unstuck` shows them, the worker reads its share."""
     execution_count: int = 1
     copies_address: str = ""
     """Abstract AF_UNIX address, without the NUL, where copies report; empty: no snapshots."""
@@ -234,6 +234,8 @@ class Finished(_Message, frozen=True, tag="finished"):
     stop_on_error: bool = False
     """Abort the execute requests queued behind this job (already false when the outcome is ok)."""
     buffers: list[Any] = []  # bytes-like; empty in the packed message
+    counter: int = 0
+    """The number that the next cell gets; 0 where none is known."""
     is_captured: bool = False
     """A frontend took outputs of this job into an ``Output`` widget."""
 

@@ -39,7 +39,7 @@ class Directive(NamedTuple):
 
 
 class RunModeRequest(NamedTuple):
-    """What a request says about its own run mode; empty for all but execute requests."""
+    """What a request says about its own run mode; only execute requests have code."""
 
     code: str = ""
     header_mode: object = None
@@ -106,14 +106,21 @@ def _plain(tag: object) -> str:
     return tag.removeprefix("##") if isinstance(tag, str) else ""
 
 
-def _execute_mode(request: RunModeRequest, *, allow_hash: bool) -> RunMode:
-    """Choose the mode of a cell on shell: code, header, metadata, silent, tag, queue."""
-    if directive := read_directive(request.code, allow_hash=allow_hash):
-        return directive.mode
+def _asked_mode(request: RunModeRequest) -> RunMode | None:
+    """Read the mode that a message of any type asks for: in its header, else in its metadata."""
     if request.header_mode is not None:
         return parse_run_mode(request.header_mode, "message header")
     if (mode := _metadata_mode(request.metadata)) is not None:
         return parse_run_mode(mode, "message metadata")
+    return None
+
+
+def _execute_mode(request: RunModeRequest, *, allow_hash: bool) -> RunMode:
+    """Choose the mode of a cell on shell: code, header, metadata, silent, tag, queue."""
+    if directive := read_directive(request.code, allow_hash=allow_hash):
+        return directive.mode
+    if (mode := _asked_mode(request)) is not None:
+        return mode
     if request.silent:
         return RunMode.task
     return _tag_mode(request.metadata.get("tags")) or RunMode.queue
@@ -137,15 +144,27 @@ def get_run_mode(
         allow_hash: take ``# task`` on the first line for a directive.
 
     Raises:
-        ValueError: the type is not allowed on this channel, or the request names an unknown mode.
+        ValueError: the type is not allowed on this channel, or the request names an unknown mode,
+        or one that its type does not take.
     """
     if concurrency_mode is KernelConcurrencyMode.blocking:
         return RunMode.blocking
+    if kind is MsgType.execute_request:
+        if channel is SocketID.control:
+            return RunMode.task
+        return _execute_mode(request or RunModeRequest(), allow_hash=allow_hash)
+    mode = _table_mode(kind, channel)
+    asked = _asked_mode(request) if request else None
+    if asked not in (None, mode):
+        raise ValueError(f"{kind} runs as {mode.name}: only execute_request takes a run mode")
+    return mode
+
+
+def _table_mode(kind: AnyMsgType, channel: SocketID) -> RunMode:
+    """Look up how a request runs that says nothing about it, in default mode."""
     match kind:
         case MsgType.execute_request:
-            if channel is SocketID.control:
-                return RunMode.task
-            return _execute_mode(request or RunModeRequest(), allow_hash=allow_hash)
+            return RunMode.task if channel is SocketID.control else RunMode.queue
         case MsgType.shutdown_request | MsgType.debug_request:
             if channel is SocketID.shell:
                 raise ValueError(f"{kind} is not allowed on shell: send it on control")

@@ -93,7 +93,10 @@ def _positive(value: object) -> float | None:
 
 
 def get_execution_count() -> int:
-    """Give the number of the cell that this code belongs to; outside of one, of the last."""
+    """Give the number of the cell that this code belongs to; of a silent one, of the last before.
+
+    Outside of all cells it is the number of the next.
+    """
     context = jobcontext.get_context()
     if context is not None and context.execution_count is not None:
         return context.execution_count

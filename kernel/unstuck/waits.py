@@ -37,15 +37,18 @@ async def wait_in_task(
     try:
         if waiting is not None:
             waiting.waits_for = future
+            # What is refused here has not begun to wait: it cancels nothing.
             check_deadlock(future, waiting)
         future.add_entry(waiter)
-        await waiter.park(timeout_s)
-        late = not future.done()
+        try:
+            await waiter.park(timeout_s)
+            late = not future.done()
+        finally:
+            if not future.done():
+                future.leave(waiter, shield=shield)
     finally:
         if waiting is not None:
             waiting.waits_for = None
-        if not future.done():
-            future.leave(waiter, shield=shield)
     if late:
         raise TimeoutError(f"Future<{future.thread.name}> was not done within {timeout_s} s")
 
@@ -66,13 +69,13 @@ def wait_in_thread(future: Future[Any], timeout_s: float | None, *, shield: bool
             f" {future.thread.name!r}. Use `await future` there."
         )
     waiter = ThreadWaiter()
-    try:
-        with blocking(here, future):
-            future.add_entry(waiter)
+    with blocking(here, future):
+        future.add_entry(waiter)
+        try:
             waiter.park_sync(timeout_s)
-        late = not future.done()
-    finally:
-        if not future.done():
-            future.leave(waiter, shield=shield)
+            late = not future.done()
+        finally:
+            if not future.done():
+                future.leave(waiter, shield=shield)
     if late:
         raise TimeoutError(f"Future<{future.thread.name}> was not done within {timeout_s} s")

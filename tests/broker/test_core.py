@@ -35,6 +35,7 @@ def test_a_cell_gets_busy_its_run_its_reply_and_idle(pump: Pump) -> None:
     header = request.header_json
     assert pump.feed(Received(request)) == [
         PublishToClients("status", replies.BUSY, header),
+        PublishToClients("execute_input", b'{"code":"1+1","execution_count":1}', header),
         SendToWorker(
             Lane.main,
             Run(
@@ -191,13 +192,40 @@ def test_a_cell_that_says_nonsense_about_itself_gets_an_error_reply(
 ) -> None:
     request = make_request(content=content, metadata=metadata, run_mode=run_mode)
     actions = pump.send(request)
-    assert tell(actions)[1:] == ["m1 busy", "m1 execute_reply error ValueError", "m1 idle"]
+    assert tell(actions)[1:] == [
+        "m1 busy",
+        "m1 error ValueError",
+        "m1 execute_reply error ValueError",
+        "m1 idle",
+    ]
+    assert all(says in evalue for evalue in evalues(actions))
+
+
+@pytest.mark.parametrize(
+    ("run_mode", "says"),
+    [
+        ("queue", "complete_request runs as thread: only execute_request takes a run mode"),
+        ("sideways", "unknown run mode 'sideways' in the message header"),
+    ],
+)
+def test_a_request_that_is_no_cell_and_asks_for_a_mode_gets_an_error_reply(
+    pump: Pump, run_mode: str, says: str
+) -> None:
+    actions = pump.send(make_request("complete_request", run_mode=run_mode))
+    assert tell(actions)[1:] == ["m1 busy", "m1 complete_reply error ValueError", "m1 idle"]
     assert says in evalues(actions)[0]
+
+
+def test_a_comm_message_that_asks_for_a_mode_is_logged_and_dropped(pump: Pump) -> None:
+    sent = pump.send(make_request("comm_msg", content={"comm_id": "c"}, run_mode="thread"))
+    assert tell(sent)[0].startswith("log refused msg_type=comm_msg why='comm_msg runs as task")
+    assert tell(sent)[1:] == ["m1 busy", "m1 idle"]
 
 
 def test_a_cell_for_an_unknown_subshell_gets_an_error_reply(pump: Pump) -> None:
     assert tell(pump.execute("m1", subshell="gone"))[1:] == [
         "m1 busy",
+        "m1 error UnknownSubshellError",
         "m1 execute_reply error UnknownSubshellError",
         "m1 idle",
     ]

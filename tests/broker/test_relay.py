@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import pytest
-
-from pump import Pump, make_request
+from pump import Pump
 from unstuck.config import Config
 from unstuck.protocol import (
     SetConcurrencyMode,
@@ -13,9 +11,6 @@ from unstuck.protocol import (
 )
 from unstuck.typing import KernelConcurrencyMode
 from unstuck_broker import replies
-from unstuck_broker.actions import (
-    PublishToClients,
-)
 from unstuck_broker.events import PipeText
 from words import tell
 
@@ -95,21 +90,3 @@ def test_a_worker_that_dies_behind_the_limit_says_how_much_was_cut() -> None:
     pump.execute("m1")
     pump.print("m1", "too much")
     assert "8 bytes of this cell's output were cut" in tell(pump.die())[1]
-
-
-@pytest.mark.parametrize("content", [b"[]", b"{", b'{"execution_count": "x"}', b""])
-def test_a_malformed_execute_input_is_the_worker_s_problem(pump: Pump, content: bytes) -> None:
-    pump.execute("m1")
-    sent = pump.publish("m1", "execute_input", content)
-    assert sent == [
-        PublishToClients("execute_input", content, make_request().header_json, buffers=[])
-    ]
-    pump.die()
-    assert "execution_count" not in pump.ledger.replies["m1"][0]
-
-
-def test_an_error_of_ours_has_the_execution_count_of_its_cell(pump: Pump) -> None:
-    pump.execute("m1")
-    pump.publish("m1", "execute_input", b'{"execution_count": 7, "code": "1"}')
-    pump.die()
-    assert pump.ledger.replies["m1"][0]["execution_count"] == 7

@@ -81,7 +81,7 @@ def test_what_runs_is_told_with_its_time_and_what_waits_is_counted(pump: Pump) -
             "msg_type": "execute_request",
             "run_mode": "queue",
             "subshell_id": None,
-            "execution_count": None,
+            "execution_count": 1,
             "seconds": 2.5,
             "code": "first()",
         },

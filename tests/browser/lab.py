@@ -32,17 +32,25 @@ def missing_parts() -> list[str]:
     return [name for name in ("jupyterlab", "ipywidgets", "matplotlib") if find_spec(name) is None]
 
 
-def write_notebook(path: Path, kernel: str, sources: Sequence[str]) -> None:
-    """Write a notebook of code cells for a kernel."""
-    cells: list[dict[str, Any]] = [
-        {
-            "cell_type": "code",
-            "id": f"cell-{number}",
-            "metadata": {},
-            "execution_count": None,
-            "outputs": [],
-            "source": source,
-        }
+Cell = dict[str, Any]
+
+
+def code_cell(source: str, number: int = 0) -> Cell:
+    """Make a code cell that has not run."""
+    return {
+        "cell_type": "code",
+        "id": f"cell-{number}",
+        "metadata": {},
+        "execution_count": None,
+        "outputs": [],
+        "source": source,
+    }
+
+
+def write_notebook(path: Path, kernel: str, sources: Sequence[str | Cell]) -> None:
+    """Write a notebook for a kernel; a string is a code cell."""
+    cells = [
+        code_cell(source, number) if isinstance(source, str) else source
         for number, source in enumerate(sources)
     ]
     kernelspec = {"name": kernel, "display_name": kernel, "language": "python"}

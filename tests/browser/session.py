@@ -17,10 +17,12 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
     from pathlib import Path
 
+    from browser.lab import Cell
+
 
 @contextmanager
 def open_notebook(
-    folder: Path, kernel: str, sources: Sequence[str], *, name: str = "session"
+    folder: Path, kernel: str, sources: Sequence[str | Cell], *, name: str = "session"
 ) -> Generator[NotebookPage]:
     """Open a notebook with these cells in a JupyterLab of its own; skip where that cannot be."""
     if missing := chromium.missing_parts() + lab.missing_parts():

@@ -93,6 +93,20 @@ def test_the_setting_is_for_cells_that_name_no_timeout(kernel: Kernel) -> None:
     assert "its timeout of 5 s" in result.content["evalue"]
 
 
+def test_the_shell_has_the_setting_under_the_name_of_the_reference(kernel: Kernel) -> None:
+    kernel.run_ok("import time\nfrom unstuck import utils\nshell = get_ipython()")
+    before = kernel.evaluate("shell.execute_request_timeout")
+    kernel.run_ok("shell.execute_request_timeout = 0.3")
+    assert kernel.evaluate("utils.get_execute_request_timeout()") == "0.3"
+    result = kernel.run("time.sleep(1000)")
+    assert result.content["evalue"] == "the cell did not end within its timeout of 0.3 s"
+    for bad in ("-1", "'soon'", "float('nan')"):
+        refused = kernel.run(f"shell.execute_request_timeout = {bad}")
+        assert refused.content["ename"] == "ConfigError"
+    kernel.run_ok(f"shell.execute_request_timeout = {before}")
+    assert kernel.evaluate("shell.execute_request_timeout") == before
+
+
 @pytest.mark.parametrize("code", ["print('x' * 99)", "import os\nos.write(1, b'x' * 99)"])
 def test_output_beyond_its_limit_is_cut_with_a_note_that_says_how_much(
     kernel: Kernel, code: str

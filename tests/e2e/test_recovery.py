@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
+from jupyter_client.blocking.client import BlockingKernelClient
 
 from e2e.kernel_client import WAIT_S
 from e2e.processes import template, wait_until_gone, worker
@@ -148,7 +149,9 @@ def test_what_is_queued_behind_a_death_is_aborted_or_runs_as_it_asked(kernel: Ke
 
 
 def test_frontends_see_the_restart_when_every_request_is_answered(kernel: Kernel) -> None:
-    listener = kernel.manager.client()
+    # Not the manager's: two clients of one session take each other's place at the kernel.
+    listener = BlockingKernelClient(connection_file=kernel.manager.connection_file)
+    listener.load_connection_file()
     listener.start_channels(shell=False, stdin=False, hb=False, control=False)
     try:
         while listener.get_iopub_msg(timeout=WAIT_S)["msg_type"] != "iopub_welcome":

@@ -79,12 +79,31 @@ def test_an_option_that_does_not_exist_is_an_error_reply(kernel: Kernel) -> None
     result = kernel.run("##thread colour=red\n1")
     assert result.status == "error"
     assert "colour" in result.content["evalue"]
+    assert result.error["evalue"] == result.content["evalue"]
+
+
+def test_a_backend_that_is_not_installed_is_an_error_under_the_cell(fresh_kernel: Kernel) -> None:
+    fresh_kernel.run_ok(
+        "import sys\n"
+        "class WithoutTrio:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.partition('.')[0] == 'trio':\n"
+        "            raise ModuleNotFoundError('hidden', name='trio')\n"
+        "sys.meta_path.insert(0, WithoutTrio())\n"
+        "for name in [name for name in sys.modules if name.split('.')[0] == 'trio']:\n"
+        "    del sys.modules[name]"
+    )
+    for code in ("##thread backend=trio\n1", "%%thread backend=trio\n1"):
+        result = fresh_kernel.run(code)
+        expected = "the backend 'trio' is not installed: pip install trio"
+        assert [result.content["evalue"], result.error["evalue"]] == [expected] * 2
 
 
 def test_an_unknown_mode_in_the_metadata_is_an_error_reply(kernel: Kernel) -> None:
     result = kernel.run("1", metadata={"run_mode": "sideways"})
     assert result.status == "error"
     assert "sideways" in result.content["evalue"]
+    assert "queue, task, thread, blocking" in result.error["evalue"]
 
 
 def test_many_threads_at_once_all_answer(kernel: Kernel) -> None:

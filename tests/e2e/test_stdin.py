@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from jupyter_client.blocking.client import BlockingKernelClient
+
+from e2e.kernel_client import WAIT_S
 from e2e.spec import ours
 
 if TYPE_CHECKING:
@@ -52,6 +55,23 @@ def test_an_interrupt_ends_the_question(kernel: Kernel) -> None:
     kernel.interrupt()
     assert kernel.finish(asking).content["ename"] == "KeyboardInterrupt"
     assert kernel.run_ok("'alive'").value == "'alive'"
+
+
+@ours
+def test_a_client_that_connects_stdin_late_is_asked_all_the_same(kernel: Kernel) -> None:
+    client = BlockingKernelClient(connection_file=kernel.manager.connection_file)
+    client.load_connection_file()
+    client.start_channels(stdin=False, hb=False)
+    try:
+        client.execute("input('late? ')", allow_stdin=True)
+        while client.get_iopub_msg(timeout=WAIT_S)["msg_type"] != "execute_input":
+            pass
+        client.stdin_channel.start()
+        assert client.get_stdin_msg(timeout=WAIT_S)["content"]["prompt"] == "late? "
+        client.input("here")
+        assert client.get_shell_msg(timeout=WAIT_S)["content"]["status"] == "ok"
+    finally:
+        client.stop_channels()
 
 
 @ours

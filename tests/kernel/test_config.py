@@ -18,7 +18,7 @@ from unstuck.config import (
     WorkerConfig,
     make_config,
     parse_settings,
-    worker_settings,
+    settings_of,
 )
 from unstuck.errors import ConfigError
 
@@ -148,16 +148,14 @@ def test_no_text_raises_anything_but_a_config_error(pairs: list[str | tuple[str,
         return
 
 
-# --- the worker's share ---------------------------------------------------------------------------
+# --- what the worker is told ----------------------------------------------------------------------
 
 
-def test_the_worker_gets_its_share_and_reads_it_as_it_was_sent() -> None:
-    config = parse_settings(["history=false", "profile=other", "interrupt_grace_s=9"])
-    share = worker_settings(config)
-    assert set(share) == set(WorkerConfig.__struct_fields__)
-    sent = msgspec.msgpack.decode(msgspec.msgpack.encode(share))
-    worker = msgspec.convert(sent, WorkerConfig)
-    assert (worker.history, worker.profile) == (False, "other")
+def test_the_worker_is_told_all_settings_and_reads_them_as_they_were_sent() -> None:
+    config = parse_settings(["history=false", "ipython_arguments=--A.b=1", "interrupt_grace_s=9"])
+    sent = msgspec.msgpack.decode(msgspec.msgpack.encode(settings_of(config)))
+    assert set(sent) == SETTINGS
+    assert msgspec.convert(sent, Config) == config
 
 
 def test_the_broker_has_every_setting_of_the_worker() -> None:

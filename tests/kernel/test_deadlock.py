@@ -47,6 +47,39 @@ def test_a_call_that_waits_for_itself_is_told_so(backend: Backend) -> None:
 
 
 @both
+def test_a_refused_wait_cancels_nothing(backend: Backend) -> None:
+    caller = Caller.start_new(backend=backend)
+
+    async def wait_for_myself() -> None:
+        future = Caller.current_future()
+        assert future is not None
+        await future
+
+    # Nobody else waits for it: whoever gave up would be the last.
+    future = caller.call_soon(wait_for_myself)
+    wait_until(future.done, "the wait was refused")
+    assert not future.cancelled()
+    assert isinstance(future.exception(), DeadlockError)
+
+
+def test_a_refused_wait_of_a_blocked_thread_cancels_nothing() -> None:
+    one = Caller.start_new(name="one", backend="asyncio")
+    two = Caller.start_new(name="two", backend="asyncio")
+
+    def wait_for_each_other() -> str:
+        def back() -> str:
+            with pytest.raises(DeadlockError, match="waiting for oneself"):
+                waiting_in_one.wait_sync()
+            return "refused"
+
+        return two.call_soon(back).wait_sync()
+
+    waiting_in_one = one.call_soon(wait_for_each_other)
+    wait_until(waiting_in_one.done, "the wait was refused")
+    assert waiting_in_one.result() == "refused"
+
+
+@both
 def test_two_callers_that_wait_for_each_other_are_told_so(backend: Backend) -> None:
     async def main(caller: Caller) -> None:
         one = Caller.start_new(name="one", backend=backend)

@@ -153,6 +153,23 @@ def test_a_cell_that_is_tagged_may_raise(tmp_path: Path) -> None:
     assert ran.text(1) == "on\n"
 
 
+@ours
+@pytest.mark.parametrize("source", ["import time; time.sleep(60)", HANG])
+def test_a_cell_that_is_tagged_may_run_into_a_limit_of_its_own(tmp_path: Path, source: str) -> None:
+    tagged = code(source, tags=["raises-exception", "timeout=1"])
+    ran = run(tmp_path, tagged, "print('on')", timeout_s=50)
+    assert ran.report.failures == ()
+    assert ran.outputs(0)[-1].ename == "TimeoutError"
+    assert ran.text(1) == "on\n"
+
+
+def test_a_cell_that_is_tagged_may_not_run_into_the_limit_of_the_run(tmp_path: Path) -> None:
+    tagged = code("import time; time.sleep(60)", tags=["raises-exception"])
+    ran = run(tmp_path, tagged, "print('on')", timeout_s=1.0)
+    assert [failure.cause for failure in ran.report.failures] == [Cause.timeout]
+    assert ran.outputs(1) == []
+
+
 def test_a_cell_that_is_tagged_is_skipped(tmp_path: Path) -> None:
     ran = run(tmp_path, code("1 / 0", tags=["skip-execution"]), "print('on')")
     assert ran.report.passed

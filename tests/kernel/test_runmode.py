@@ -163,13 +163,34 @@ def test_an_execute_request_on_control_is_a_task_whatever_it_says(says: dict[str
     assert mode is RunMode.task
 
 
-@pytest.mark.parametrize("kind", set(MsgType) - {MsgType.execute_request})
-def test_only_execute_requests_are_asked_what_they_say(kind: MsgType) -> None:
-    request = RunModeRequest("##queue", "queue", {"tags": ["queue"], "run_mode": "queue"}, True)
+OTHERS = sorted(set(MsgType) - {MsgType.execute_request})
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_a_request_that_is_no_cell_has_no_code_and_no_tags_to_choose_by(kind: MsgType) -> None:
+    request = RunModeRequest("##queue", None, {"tags": ["queue"]}, True)
     for channel in (SocketID.shell, SocketID.control):
         expected = TABLE[channel, KernelConcurrencyMode.default, kind]
         if expected is not None:
             assert get_run_mode(kind, channel=channel, request=request) is expected
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+@pytest.mark.parametrize("mode", RunMode)
+def test_a_run_mode_on_a_type_that_does_not_take_it_is_refused(
+    kind: MsgType, mode: RunMode
+) -> None:
+    own = TABLE[SocketID.control, KernelConcurrencyMode.default, kind]
+    assert own is not None
+    for says in (RunModeRequest(header_mode=mode), RunModeRequest(metadata={"run_mode": mode})):
+        if mode is own:
+            assert get_run_mode(kind, channel=SocketID.control, request=says) is own
+            continue
+        only = f"{kind} runs as {own.name}: only execute_request takes a run mode"
+        with pytest.raises(ValueError, match=only):
+            get_run_mode(kind, channel=SocketID.control, request=says)
+        blocking = KernelConcurrencyMode.blocking
+        assert get_run_mode(kind, concurrency_mode=blocking, request=says) is RunMode.blocking
 
 
 def test_metadata_may_name_the_mode_under_our_own_name() -> None:

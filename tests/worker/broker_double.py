@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 import msgspec
 
 from unstuck.codec import Decoder, encode
-from unstuck.config import Config, worker_settings
+from unstuck.config import Config, settings_of
 from unstuck.protocol import (
     Failed,
     Finished,
@@ -161,7 +161,7 @@ class WorkerDouble:
             page=page,
         )
         config = Config(**settings)
-        start = Start("session", "", worker_settings(config), copies_address=copies_address)
+        start = Start("session", "", settings_of(config), copies_address=copies_address)
         worker.send_main(start)
         worker.wait_for(lambda: worker.find(Ready) or worker.find(Failed))
         failed = worker.find(Failed)

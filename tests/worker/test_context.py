@@ -88,7 +88,7 @@ def test_a_subshell_runs_its_cells_in_order_in_one_thread_and_context(worker: Wo
     assert worker.wait(first).result == "'subshell-s1'"
     assert worker.wait(second).result == "7"
     assert worker.run("order").result == "['first', 'second']"
-    busy = worker.submit("while True: pass", subshell="s1")
+    busy = worker.submit("print('on')\nwhile True: pass", subshell="s1")
     worker.wait_for(lambda: worker.jobs[busy].messages)
     assert worker.run("'main goes on'").result == "'main goes on'"
     worker.interrupt(busy)

@@ -29,8 +29,6 @@ def test_a_value_is_an_execute_result_in_every_mode(worker: WorkerDouble, mode: 
         "user_expressions": {},
         "payload": [],
     }
-    (echo,) = outputs.published("execute_input")
-    assert echo == {"code": "6 * 7", "execution_count": count}
     (result,) = outputs.published("execute_result")
     assert result == {"execution_count": count, "data": {"text/plain": "42"}, "metadata": {}}
 

@@ -11,7 +11,7 @@ from IPython.core.error import UsageError
 
 from plainshell import Record, plain_shell, run
 from unstuck.caller import Caller
-from unstuck.config import SETTINGS, Config, worker_settings
+from unstuck.config import SETTINGS, Config, settings_of
 from unstuck.future import Future
 from unstuck.jobcontext import JobContext, current_job
 from unstuck.protocol import AskRestart, SetSettings
@@ -56,9 +56,9 @@ def shell(
         record.publish,
         record.send,
         connection_file=str(connection_file),
-        settings=worker_settings(Config()),
-        list_subshells=lambda: ["sub-1", "sub-2"],
+        settings=settings_of(Config()),
     )
+    untyped.kernel.list_subshells = lambda: ["sub-1", "sub-2"]
     return module_shell
 
 
@@ -186,6 +186,8 @@ def test_the_worker_s_own_settings_take_effect_at_once(
         ("interrupt_grace_s soon", "bad setting"),
         ("interrupt_grace_s -1", "bad setting"),
         ("interrupt_policy sometimes", "bad setting"),
+        ("stream_bytes 4096", r"read once, when the kernel starts, and stays 131072: choose it"),
+        ("backlog_bytes = 1", "`unstuck install --set backlog_bytes=1`"),
     ],
 )
 def test_a_setting_that_cannot_be_is_refused_and_changes_nothing(

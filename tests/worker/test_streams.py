@@ -61,7 +61,7 @@ def test_a_slow_printers_text_is_out_before_c_code_holds_the_gil(worker: WorkerD
 def test_text_stands_before_a_display_that_follows_it(worker: WorkerDouble) -> None:
     outputs = worker.run("for i in range(300):\n    print(i)\n    display(i)")
     order: list[str] = []
-    for message in outputs.messages[1:]:
+    for message in outputs.messages:
         if isinstance(message, Stream):
             order += message.text.split()
         else:

@@ -20,13 +20,15 @@ from unstuck.codec import Decoder
 from unstuck.errors import WireError
 from unstuck.protocol import Failed, Start, ToWorker
 from unstuck_worker import process
+from unstuck_worker.farewell import Farewell
 from unstuck_worker.lane import OutputLane
-from unstuck_worker.pipes import Pipes, SyncPage
+from unstuck_worker.pipes import Pipes
 from unstuck_worker.template import leave_template
 
 READ_BYTES = 1 << 18
 _NEEDED = (
     "unstuck_worker.app",
+    "unstuck_worker.interpreter",
     "unstuck.caller",
     # What IPython imports while it builds a shell: a fork of the template has it already.
     "IPython.core.completer",
@@ -46,37 +48,46 @@ _NEEDED = (
 def main(arguments: list[int]) -> None:
     """Run the worker until its broker stops it or is gone."""
     main_lane, thread_lane, output_lane, sync_page, broker, *more = arguments
+    # The first to be registered is the last to be called.
+    farewell = Farewell()
+    atexit.register(farewell)
+    stacks = more[0] if more else 2
     # An interrupt during the start has nothing to interrupt.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    gc.disable()  # Until all is imported: a collection finds nothing there.
+    gc.disable()  # Until all is there: a collection finds nothing.
     problem = _import_all()
-    if len(more) == 2 and problem is None:
-        leave_template(more[1], broker)
-    gc.freeze()
-    gc.enable()
     process.die_with_parent(broker)
     process.buffer_c_lines()
-    stacks = more[0] if more else 2
     process.show_stacks(stacks)
-    os.register_at_fork(after_in_child=partial(process.leave_stacks, stacks))
-    process.keep_from_programs([main_lane, thread_lane, output_lane, sync_page, stacks])
-    sockets = [socket.socket(fileno=lane) for lane in (main_lane, thread_lane, output_lane)]
-    lane = OutputLane(sockets[2], Pipes(SyncPage(sync_page)))
-    # The first to be registered is the last to be called: what exit handlers print goes out, and
-    # the lane is open until then, since the broker kills a worker that has closed it.
-    atexit.register(lane.flush)
+    descriptors = [main_lane, thread_lane, output_lane]
+    main_sock, thread_sock, output_sock = [socket.socket(fileno=lane) for lane in descriptors]
+    pipes = Pipes()
+    lane = OutputLane(output_sock, pipes)
+    pipes.watch(sync_page)
+    farewell.lane = lane
     decoder: Decoder[ToWorker] = Decoder(ToWorker)
     try:
         if problem is not None:
             raise problem
-        from unstuck_worker.app import App  # noqa: PLC0415 - it was imported, or has failed to be
+        start, early = _read_start(main_sock, decoder)
+        # They were imported, or have failed to be.
+        from unstuck_worker.app import App  # noqa: PLC0415
+        from unstuck_worker.interpreter import Interpreter  # noqa: PLC0415
 
-        start, early = _read_start(sockets[0], decoder)
-        ends = [1, 2, main_lane, thread_lane, output_lane, sync_page, stacks]
-        app = App(start, lane, sockets[0], sockets[1], ends)
+        interpreter = Interpreter(start, lane)
+        if len(more) == 2 and leave_template(more[1], broker, interpreter.is_current):
+            process.show_stacks(stacks)
+            pipes.watch(sync_page)
+            start, early = _read_start(main_sock, decoder)
+        os.register_at_fork(after_in_child=partial(process.leave_stacks, stacks))
+        process.keep_from_programs([*descriptors, sync_page, stacks])
+        ends = [1, 2, *descriptors, sync_page, stacks]
+        app = App(interpreter, start, lane, farewell, main_sock, thread_sock, ends)
     except Exception as error:  # noqa: BLE001  (whatever it is, the broker says it)
         lane.send(Failed(f"{type(error).__name__}: {error}", traceback.format_exc()))
         sys.exit(1)
+    gc.freeze()
+    gc.enable()
     app.run(decoder, early)
 
 

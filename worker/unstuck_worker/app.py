@@ -1,4 +1,4 @@
-"""The worker's main thread: builds the shell, runs the event loop, starts the main lane's jobs.
+"""The worker's main thread: runs the event loop, starts the main lane's jobs.
 
 Threads: `App` is the main thread's; `count_step` and `stop` are called in the lane thread.
 """
@@ -21,8 +21,8 @@ import IPython
 from unstuck.caller import Caller
 from unstuck.codec import Decoder
 from unstuck.errors import WireError
-from unstuck.jobcontext import JobContext, set_kernel
-from unstuck.protocol import Ready, Receive, Run, Start, StreamName, ToWorker
+from unstuck.jobcontext import JobContext
+from unstuck.protocol import Ready, Receive, Run, ToWorker
 from unstuck.typing import MsgType, RunMode
 from unstuck_worker import pdbhook, process
 from unstuck_worker.autosave import Autosave
@@ -30,20 +30,18 @@ from unstuck_worker.child import protect_children
 from unstuck_worker.context import carry_job_into_threads
 from unstuck_worker.interrupt import Interrupts
 from unstuck_worker.lanethread import LaneThread
-from unstuck_worker.pipes import SyncPage
 from unstuck_worker.runner import Runner
 from unstuck_worker.snapshots.inheritance import take_over
-from unstuck_worker.snapshots.revival import leave, revive_callers, revive_loop
-from unstuck_worker.start import build_kernel, build_shell
-from unstuck_worker.stdin import Inputs
-from unstuck_worker.streams import Flood, OutStream
+from unstuck_worker.snapshots.revival import revive_callers, revive_loop
 from unstuck_worker.threads import Threads
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
 
-    from unstuck.protocol import Promote
+    from unstuck.protocol import Promote, Start
+    from unstuck_worker.farewell import Farewell
+    from unstuck_worker.interpreter import Interpreter
     from unstuck_worker.lane import OutputLane
     from unstuck_worker.snapshots.keeper import Snapshots
 
@@ -53,26 +51,33 @@ READ_BYTES = 1 << 18
 
 
 class App:
-    """Everything that the process has one of."""
+    """Everything that the process has one of, beside the interpreter."""
 
     def __init__(
         self,
+        interpreter: Interpreter,
         start: Start,
         lane: OutputLane,
+        farewell: Farewell,
         main_sock: socket.socket,
         thread_sock: socket.socket,
         ends: list[int],
     ) -> None:
-        """Build the shell and what serves it.
+        """Build what serves the interpreter's shell, and run the profile's start-up code.
 
         Args:
+            interpreter: the shell and its streams.
             start: what the broker says at first.
             lane: the output lane.
+            farewell: the last exit handler.
             main_sock: the main lane.
             thread_sock: the thread lane.
             ends: the worker's descriptors: 1, 2, main, thread and output lane, page, stacks.
         """
         self._lane = lane
+        self._farewell = farewell
+        farewell.shell = interpreter.shell
+        farewell.close_loop = self._close_loop
         self._sock = main_sock
         self._thread_sock = thread_sock
         self._ends = ends
@@ -86,27 +91,25 @@ class App:
         self._is_stopping = False
         self._queue_context = copy_context()
         self._interrupts = Interrupts(lane, self._loop)
-        self._flood = flood = Flood(lane)
-        self._streams = [OutStream(name, lane, flood) for name in StreamName]
-        sys.stdout, sys.stderr = self._streams
-        self.shell, self._profile = build_shell(start, lane)
-        self._inputs = Inputs(lane)
-        self._inputs.install()
+        self.shell = shell = interpreter.shell
+        self._flood = interpreter.flood
+        self._inputs = interpreter.inputs
+        shell.counter = start.execution_count
+        shell.history.open()
         self._interrupts.withdraw_input = self._inputs.withdraw
-        self._runner = Runner(self.shell, lane, self._interrupts, start.session)
+        self._runner = Runner(shell, lane, self._interrupts, start.session)
         self._threads = Threads(self._runner, self._queue_context)
-        self.shell.kernel = build_kernel(start, self.shell, lane, self._threads.list_subshells)
-        set_kernel(self.shell.kernel)
+        shell.kernel.list_subshells = self._threads.list_subshells
         carry_job_into_threads()
         pdbhook.install()
         become_child = protect_children(
-            lane, flood, self._streams, self._runner, [main_sock, thread_sock]
+            lane, interpreter.flood, interpreter.streams, self._runner, [main_sock, thread_sock]
         )
         self._snapshots = self._watch_for_snapshots(start, become_child)
-        self._autosave = Autosave(self.shell, self._loop, self._interrupts.is_idle)
-        self._profile.start(self.shell)
+        self._autosave = Autosave(shell, self._loop, self._interrupts.is_idle)
+        interpreter.profile.start(shell)
         # Once: its tip is drawn at random, and a promoted copy must not change a user's stream.
-        self._banner = self.shell.banner
+        self._banner = shell.banner
 
     def _watch_for_snapshots(
         self, start: Start, become_child: Callable[[], None]
@@ -163,9 +166,13 @@ class App:
             except BaseException as error:  # noqa: BLE001  (a user's callback ended the loop's turn)
                 self._report(error)
         process.outlive_parent()
-        if self._promotions:
-            leave(self._streams)
+        self._farewell.is_wanted = True
         sys.exit(0)
+
+    def _close_loop(self) -> None:
+        """Let go of tasks that nobody waits for; their ``finally`` blocks run."""
+        with suppress(RuntimeError):  # A handler of the user runs it again.
+            self._loop.close()
 
     def _inherit(self, decoder: Decoder[ToWorker], early: list[ToWorker]) -> None:
         """Take over a donor's variables if the broker has said so right behind its `Start`."""
@@ -232,9 +239,10 @@ class App:
     def _take_place(self, order: Promote) -> None:
         """Be the worker, in a copy whose descriptors are in place."""
         self._promotions += 1
+        self._farewell.keeps_objects = True
         self._steps += 1
         self._is_step_due = False
-        self._lane.revive(SyncPage(self._ends[5]))
+        self._lane.revive(self._ends[5])
         self._interrupts.revive()
         self._inputs.revive()
         self._flood.forget_thread()

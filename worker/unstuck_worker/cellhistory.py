@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import weakref
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from IPython.core import history
@@ -18,6 +20,7 @@ from unstuck_worker.snapshots.mark import Mark
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+_END = "UPDATE sessions SET end = ?, num_cmds = ? WHERE session = ?"
 SAVE_DELAY_S = 0.5
 """How long lines wait for others; a commit costs as much as many cells."""
 WAKE_S = 3600.0
@@ -31,18 +34,76 @@ _kept: list[object] = []
 class CellHistory(HistoryManager):
     """IPython's history; its lines are written outside of the lock that cells need."""
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401  (IPython's)
-        """Open the database of the profile."""
-        self._writing = threading.Lock()
-        super().__init__(*arguments, **options)
+    def __init__(self, **options: Any) -> None:  # noqa: ANN401  (IPython's)
+        """Touch no file and start no thread before `open`: this process may be forked."""
+        self.is_open = False
+        """Files and threads may be used."""
+        self.writing = threading.Lock()
+        """Held while the database is written from outside the main thread."""
+        self._numbering = threading.RLock()
+        self._number = 0
+        super().__init__(**options)
+
+    def open(self) -> None:
+        """Open the database of the profile, if the configuration wants one."""
+        self.is_open = True
+        try:
+            self.init_db()
+        except sqlite3.OperationalError as error:
+            self._do_without_file(error)
+        if self.using_thread:
+            self.save_thread = saver = BatchSaver(self)
+            saver.start()
+
+    @override
+    def init_db(self) -> None:
+        """Connect to the database; to none before `open`."""
+        if self.is_open:
+            super().init_db()
+        else:
+            self.db = history.DummyDB()
+            # The first finalizer's handler runs after the shell's exit handler, which needs the db.
+            weakref.finalize(self, self.db.close)
+
+    @override
+    def new_session(self, conn: sqlite3.Connection | None = None) -> None:
+        """Number the session when its number is wanted first: a commit waits for the disk."""
+        with self._numbering:
+            self._number = 0
+        del conn
+
+    @property
+    def session_number(self) -> int:
+        """The number of this session in the database; 0 without one."""
+        return self.number_session(self.db)
+
+    @session_number.setter
+    def session_number(self, number: int) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
+        self._number = number
+
+    def number_session(self, connection: Any) -> int:  # noqa: ANN401  (a dummy where there is no history)
+        """Give the session its number in the database."""
+        with self._numbering:
+            if not self._number and self.is_open and self.enabled:
+                try:
+                    super().new_session(connection)
+                except sqlite3.OperationalError as error:
+                    self._do_without_file(error)
+            return self._number
+
+    def _do_without_file(self, error: sqlite3.OperationalError) -> None:
+        """Keep the history in memory where the file cannot be written."""
+        self.log.error("History will not be saved in %s: %s", self.hist_file, error)
+        self.using_thread = False
+        self._switch_to_memory_history()
 
     def acquire(self) -> bool:
         """Keep the saving thread from the database until `release`: a fork comes."""
-        return self._writing.acquire(timeout=FORK_WAIT_S)
+        return self.writing.acquire(timeout=FORK_WAIT_S)
 
     def release(self) -> None:
         """Let the saving thread go on."""
-        self._writing.release()
+        self.writing.release()
 
     @override
     def _stop_save_thread(self) -> None:
@@ -56,7 +117,8 @@ class CellHistory(HistoryManager):
         Args:
             counter: the number of the next cell; ``In`` is as long as that.
         """
-        self._writing = threading.Lock()
+        self.writing = threading.Lock()
+        self._numbering = threading.RLock()
         self.db_input_cache_lock = threading.Lock()
         self.db_output_cache_lock = threading.Lock()
         self.save_thread = None
@@ -91,12 +153,27 @@ class CellHistory(HistoryManager):
         """Write all lines that wait."""
         if not self.enabled:
             return
-        connection: Any = self.db if conn is None else conn
-        with self._writing:
+        self._write(self.db if conn is None else conn)
+
+    @override
+    def end_session(self) -> None:
+        """Write all lines that wait and the end of the session, in one commit."""
+        number = self.session_number
+        if number:
+            ended = datetime.now(UTC).isoformat(" ")
+            self._write(self.db, (ended, len(self.input_hist_parsed) - 1, number))
+        self._number = 0
+
+    def _write(self, connection: Any, end: tuple[str, int, int] | None = None) -> None:  # noqa: ANN401
+        with self.writing:
             inputs, outputs = self._take()
             try:
-                _insert(connection, "history", 4, self._numbered(inputs))
-                _insert(connection, "output_history", 3, self._numbered(outputs))
+                if inputs or outputs or end:
+                    with connection:
+                        _insert(connection, "history", 4, self._numbered(inputs))
+                        _insert(connection, "output_history", 3, self._numbered(outputs))
+                        if end:
+                            connection.execute(_END, end)
             except sqlite3.IntegrityError:
                 # Another kernel has this session's number: IPython moves to a new one.
                 self.db_input_cache[:0] = inputs
@@ -119,8 +196,7 @@ def _insert(
 ) -> None:
     if lines:
         marks = ", ".join("?" * columns)
-        with connection:
-            connection.executemany(f"INSERT INTO {table} VALUES ({marks})", lines)  # noqa: S608
+        connection.executemany(f"INSERT INTO {table} VALUES ({marks})", lines)  # noqa: S608
 
 
 class BatchSaver(HistorySavingThread):
@@ -138,6 +214,9 @@ class BatchSaver(HistorySavingThread):
         if not self.enabled or manager is None:
             return
         connection = sqlite3.connect(str(manager.hist_file), **manager.connection_options)
+        assert isinstance(manager, CellHistory)
+        with manager.writing:
+            manager.number_session(connection)
         del manager
         try:
             while not self._stopping.is_set():
@@ -158,10 +237,18 @@ class BatchSaver(HistorySavingThread):
             manager.log.warning("history is not saved: %s", error)
 
     @override
+    def start(self) -> None:
+        """Start, once the history is open."""
+        manager = self.history_manager()
+        if isinstance(manager, CellHistory) and manager.is_open:
+            super().start()
+
+    @override
     def stop(self) -> None:
         """End the thread; what waits is written by `HistoryManager.end_session`."""
         self._stopping.set()
-        super().stop()
+        if self.ident is not None:
+            super().stop()
 
 
 # HistoryManager makes its thread by this name, and has no other place to say which.

@@ -54,8 +54,6 @@ class Execution:
         """Run the cell; its reply is also left at the running job."""
         request = _decoder.decode(self._context.content)
         self._context.allow_stdin = request.allow_stdin
-        if not request.silent:
-            self._publish_input(request.code)
         content: dict[str, Any]
         try:
             content = await self._run_code(request)
@@ -63,12 +61,6 @@ class Execution:
             content = self._describe_failure(error)
         self._running.reply = reply = self._make_reply(request, content)
         return reply
-
-    def _publish_input(self, code: str) -> None:
-        shell = self._shell
-        # Another cell may take this number first; the reply then has the true one.
-        content = {"code": code, "execution_count": shell.counter}
-        shell.lane.publish(self._context, "execute_input", encode(content))
 
     async def _run_code(self, request: ExecuteRequest) -> dict[str, Any]:
         shell, context = self._shell, self._context

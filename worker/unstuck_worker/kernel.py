@@ -67,7 +67,6 @@ class UnstuckKernel:
         session: str = "",
         connection_file: str = "",
         settings: Mapping[str, Any] | None = None,
-        list_subshells: Callable[[], Iterable[str]] = tuple,
     ) -> None:
         """Describe the kernel that ``shell`` runs in.
 
@@ -78,7 +77,6 @@ class UnstuckKernel:
             session: the kernel's session id.
             connection_file: its path.
             settings: the settings that this worker was started with, by name.
-            list_subshells: gives the ids of the open subshells.
         """
         self.shell = shell
         self.publish = publish
@@ -87,7 +85,8 @@ class UnstuckKernel:
         self.session = KernelSession(session, publish)
         self.connection_file = connection_file
         self.settings: dict[str, Any] = dict(settings or {})
-        self.list_subshells = list_subshells
+        self.list_subshells: Callable[[], Iterable[str]] = tuple
+        """Gives the ids of the open subshells."""
         self.asking = Asking(send)
         self.snapshots: Snapshots | None = None
         """Makes the copies of this process; None where there are none."""

@@ -22,7 +22,7 @@ from unstuck_worker.content import mend
 if TYPE_CHECKING:
     from unstuck.jobcontext import JobContext
     from unstuck.protocol import Finished, ToBroker
-    from unstuck_worker.pipes import Pipes, SyncPage
+    from unstuck_worker.pipes import Pipes
 
 Parent = tuple[int, bytes]
 """A job's number and header; the header is empty while the broker knows the job."""
@@ -126,14 +126,14 @@ class OutputLane:
         self.holder = 0
         self._sock.close()
 
-    def revive(self, page: SyncPage) -> None:
+    def revive(self, page: int) -> None:
         """Write again, in a copy that is the worker now: to new pipes, with a new page."""
         self._lock = threading.RLock()
         self.holder = 0
         self.interrupted = False
         self._texts.clear()
         self._late.clear()
-        self._pipes.revive(page)
+        self._pipes.watch(page)
 
     def _write(self, build: Build) -> None:
         if self._is_child:

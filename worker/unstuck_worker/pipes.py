@@ -32,7 +32,11 @@ _int = struct.Struct("i")
 class SyncPage:
     """One page of memory shared with the broker: what it has read but not yet sent on."""
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self) -> None:
+        """Share nothing before `share`."""
+        self._page: mmap.mmap | None = None
+
+    def share(self, descriptor: int) -> None:
         """Map the page; -1 is none."""
         self._page = mmap.mmap(descriptor, mmap.PAGESIZE) if descriptor >= 0 else None
 
@@ -44,15 +48,15 @@ class SyncPage:
 class Pipes:
     """The order between our text and the text of C code and children."""
 
-    def __init__(self, page: SyncPage) -> None:
-        """Watch descriptors 1 and 2, and the broker's ``page``."""
-        self._page = page
+    def __init__(self) -> None:
+        """Watch nothing before `watch`."""
+        self._page = SyncPage()
         self._retry_s = 0.0
-        self._ours = self._nodes()
+        self._ours: list[tuple[int, int]] = []
 
-    def revive(self, page: SyncPage) -> None:
-        """Watch the descriptors and the page of a new worker."""
-        self._page = page
+    def watch(self, page: int) -> None:
+        """Watch descriptors 1 and 2, and the page shared with the broker; -1 is none."""
+        self._page.share(page)
         self._retry_s = 0.0
         self._ours = self._nodes()
 

@@ -61,6 +61,11 @@ def flush_c_streams() -> None:
         _fflush(_stdout)
 
 
+def flush_all_c_streams() -> None:
+    """Write out what C code holds in any of its open streams."""
+    _fflush(None)
+
+
 def show_stacks(descriptor: int) -> None:
     """Write a crash's stack to ``descriptor``, and on the signal all stacks."""
     faulthandler.enable(descriptor)

@@ -43,15 +43,19 @@ class Profile:
         """List where configuration may be, the most general first."""
         return [*_SHARED_FOLDERS, _environment_folder(), Path(self.directory.location)]
 
+    def files(self) -> list[Path]:
+        """List the configuration files that there are or might be."""
+        return [folder / name for folder in self._folders() for name in CONFIG_FILES]
+
     def _read_files(self) -> Config:
         config = Config()
-        for folder in self._folders():
-            for name in CONFIG_FILES:
-                if (folder / name).is_file():
-                    try:
-                        config.merge(PyFileConfigLoader(name, path=str(folder)).load_config())
-                    except Exception as error:  # noqa: BLE001  (user code)
-                        self.problems.append(f"{folder / name}: {type(error).__name__}: {error}")
+        for file in self.files():
+            if file.is_file():
+                try:
+                    loader = PyFileConfigLoader(file.name, path=str(file.parent))
+                    config.merge(loader.load_config())
+                except Exception as error:  # noqa: BLE001  (user code)
+                    self.problems.append(f"{file}: {type(error).__name__}: {error}")
         return config
 
     def _read_arguments(self, arguments: Iterable[str]) -> Config:

@@ -100,6 +100,7 @@ class Runner:
             reply.content,
             reply.metadata,
             reply.stop_on_error,
+            counter=self.shell.counter,
             is_captured=reply.is_captured,
         )
         while not context.finished:

@@ -22,10 +22,17 @@ if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
     from unstuck_worker.kernel import UnstuckKernel
+    from unstuck_worker.shell import UnstuckShell
 
-AT_START = frozenset({"profile", "ipython_arguments", "matplotlib_backend"})
+AT_WORKER_START = frozenset({"profile", "ipython_arguments", "matplotlib_backend"})
 """Settings that the shell reads when it is made."""
-NOTE = "? the default: the kernel may have been started with another value\n"
+AT_KERNEL_START = frozenset(
+    {
+        *("start_deadline_s", "shutdown_grace_s", "backlog_bytes", "stream_flush_s"),
+        *("stream_bytes", "iopub_stall_s", "subscription_wait_s"),
+    }
+)
+"""Settings that the broker reads once: they cannot change any more."""
 
 
 @magics_class
@@ -56,18 +63,50 @@ def _check(name: str) -> None:
         raise UsageError(f"unknown setting {name!r}: it is one of {known}")
 
 
-def _change(kernel: UnstuckKernel, name: str, text: str) -> str:
-    """Set one setting, here and in the broker; say since when it holds."""
-    given = text.split() if name == "ipython_arguments" else text
-    try:
-        value = getattr(config.make_config({name: given}), name)
-    except ConfigError as error:
-        raise UsageError(str(error)) from None
+class CellTimeout:
+    """The shell's ``execute_request_timeout``: ``cell_timeout_s``, and None for no limit."""
+
+    def __get__(self, shell: UnstuckShell | None, owner: type | None = None) -> float | None:
+        """Read the setting; None too where the shell has no kernel yet."""
+        settings = getattr(getattr(shell, "kernel", None), "settings", {})
+        return settings.get("cell_timeout_s") or None
+
+    def __set__(self, shell: UnstuckShell, value: float | None) -> None:
+        """Change the setting.
+
+        Raises:
+            ConfigError: the value is no number of seconds.
+        """
+        change(shell.kernel, "cell_timeout_s", 0 if value is None else value)
+
+
+def change(kernel: UnstuckKernel, name: str, given: object) -> object:
+    """Set one setting, here and in the broker; give its value as it holds now.
+
+    Raises:
+        ConfigError: the setting does not take this value, or does not change any more.
+    """
+    value = getattr(config.make_config({name: given}), name)
+    if name in AT_KERNEL_START:
+        now = _plain(kernel.settings[name])
+        raise ConfigError(
+            f"{name} is read once, when the kernel starts, and stays {now}:"
+            f" choose it with `unstuck install --set {name}={_plain(value)}`"
+        )
     kernel.send_to_broker(SetSettings({name: value}))
     kernel.settings[name] = value
     if name in _APPLY:
         _APPLY[name](kernel.shell, value)
-    since = "from the next restart on" if name in AT_START else "from now on"
+    return value
+
+
+def _change(kernel: UnstuckKernel, name: str, text: str) -> str:
+    """Set one setting from text; say since when it holds."""
+    try:
+        value = change(kernel, name, text.split() if name == "ipython_arguments" else text)
+    except ConfigError as error:
+        raise UsageError(str(error)) from None
+    since = "from the next restart on" if name in AT_WORKER_START else "from now on"
     return f"{name} = {_plain(value)} {since}\n"
 
 
@@ -87,23 +126,17 @@ _APPLY: Mapping[str, Callable[[InteractiveShell, Any], None]] = {
 
 
 def table(settings: Mapping[str, Any], only: str | None = None) -> str:
-    """Lay out the settings: name, value and meaning.
-
-    A value that differs from its default has a star; a question mark says that the broker may have
-    been started with another.
-    """
+    """Lay out the settings: name, value with a star where it is not the default, and meaning."""
     defaults = config.Config()
     rows: list[tuple[str, str, str]] = []
     for name, meaning in meanings().items():
         if only in (None, name):
-            default = getattr(defaults, name)
-            value = settings.get(name, default)
-            mark = " ?" if name not in settings else "" if value == default else " *"
+            value = settings[name]
+            mark = "" if value == getattr(defaults, name) else " *"
             rows.append((name, _plain(value) + mark, meaning))
     width, value_width = (max(len(row[at]) for row in rows) for at in (0, 1))
     lines = (f"{name:<{width}}  {value:<{value_width}}  {text}" for name, value, text in rows)
-    note = NOTE if any(name not in settings for name, *_ in rows) else ""
-    return "\n".join(line.rstrip() for line in lines) + f"\n{note}"
+    return "\n".join(line.rstrip() for line in lines) + "\n"
 
 
 def _plain(value: object) -> str:

@@ -40,6 +40,7 @@ from unstuck_worker.display import (
 from unstuck_worker.execute import text_of
 from unstuck_worker.payloads import CellPayloads
 from unstuck_worker.plaincode import PlainCode
+from unstuck_worker.settings import CellTimeout
 from unstuck_worker.streams import adopt_parent
 from unstuck_worker.tags import error_message
 from unstuck_worker.tracebacks import format_plainly, hide_our_frames, holds_group
@@ -78,6 +79,7 @@ class UnstuckShell(InteractiveShell):
     readline_use = CBool(False)
     autoindent = CBool(False)
     kernel = AnyTrait()
+    execute_request_timeout = CellTimeout()
     lane: OutputLane
     keepkernel_on_exit: bool | None = None
     data_pub_class = None
@@ -175,6 +177,9 @@ class UnstuckShell(InteractiveShell):
             cell = Cell(self.counter, source, outer)
             if counts:
                 self.counter += 1
+        context = get_context()
+        if context is not None and outer is None:
+            context.execution_count = cell.count if counts else cell.count - 1
         return cell
 
     def number_elsewhere(self, code: str) -> int:
@@ -328,9 +333,10 @@ class UnstuckShell(InteractiveShell):
 
     @override
     def init_history(self) -> None:
-        """Open the history of the profile."""
-        history: Any = CellHistory(shell=self, parent=self)
-        self.history_manager = history
+        """Make the history of the profile; it is opened once this process is a worker."""
+        self.history = CellHistory(shell=self, parent=self)
+        history: Any = self.history
+        self.history_manager: Any = history
         self.configurables.append(history)
 
     @override

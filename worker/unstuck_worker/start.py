@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from unstuck.config import WorkerConfig
+from unstuck.config import Config
 from unstuck.jobcontext import JobContext, get_context
 from unstuck_worker import compat, magics
 from unstuck_worker.content import encode_user
@@ -17,7 +17,7 @@ from unstuck_worker.profile import Profile
 from unstuck_worker.shell import UnstuckShell
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from unstuck.protocol import Start
     from unstuck_worker.comms import Publish
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 def build_shell(start: Start, lane: OutputLane) -> tuple[UnstuckShell, Profile]:
     """Make the one shell of this process; its profile's start-up code has not run yet."""
-    settings = msgspec.convert(start.settings, WorkerConfig)
+    settings = msgspec.convert(start.settings, Config)
     os.environ.setdefault("MPLBACKEND", settings.matplotlib_backend)
     # ipykernel sets it for debugpy, and others ask for it.
     os.environ.setdefault("PYDEVD_USE_FRAME_EVAL", "NO")
@@ -43,7 +43,6 @@ def build_shell(start: Start, lane: OutputLane) -> tuple[UnstuckShell, Profile]:
         ipython_dir=profile.ipython_dir,
         profile_dir=profile.directory,
     )
-    shell.counter = start.execution_count
     return shell, profile
 
 
@@ -62,7 +61,6 @@ def build_kernel(
     start: Start,
     shell: UnstuckShell,
     lane: OutputLane,
-    list_subshells: Callable[[], Iterable[str]],
 ) -> UnstuckKernel:
     """Make what user code finds at ``get_ipython().kernel``."""
     kernel = UnstuckKernel(
@@ -72,7 +70,6 @@ def build_kernel(
         session=start.session,
         connection_file=start.connection_file,
         settings=start.settings,
-        list_subshells=list_subshells,
     )
     magics.load(shell)
     compat.install()

@@ -7,6 +7,7 @@ so that it is seen even if C code hangs right after. Only in a flood does text w
 from __future__ import annotations
 
 import io
+import queue
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -45,7 +46,7 @@ class Flood:
         """The thread will flush soon."""
         self.skips = 0
         """While `armed`: so many writes need not even look at the clock."""
-        self._wake: threading.Event | None = None
+        self._wake: queue.SimpleQueue[None] | None = None
 
     def after_write(self, characters: int) -> None:
         """Flush now, or leave the text to the next write or to the thread."""
@@ -69,21 +70,27 @@ class Flood:
         self._lane.flush()
 
     def _arm(self) -> None:
-        self.armed = True
-        if self._wake is None:
-            self._wake = threading.Event()
-            thread = threading.Thread(target=self._run, name="unstuck-streams", daemon=True)
-            thread.start()
-        self._wake.set()
-
-    def _run(self) -> None:
-        """Flush what the last writes of a flood left behind."""
         wake = self._wake
-        assert wake is not None
+        if wake is None:
+            wake = queue.SimpleQueue()
+            threading.Thread(
+                target=self._run, args=(wake,), name="unstuck-streams", daemon=True
+            ).start()
+            self._wake = wake
+        try:
+            self.armed = True
+        finally:
+            # One call of C code: an interrupt of the user's cannot leave it half done, and none
+            # that comes before it leaves us armed with nobody awake.
+            wake.put(None)
+
+    def _run(self, wake: queue.SimpleQueue[None]) -> None:
+        """Flush what the last writes of a flood left behind."""
         while True:
-            if not wake.wait(FLUSH_DEADLINE_S):
+            try:
+                wake.get(timeout=FLUSH_DEADLINE_S)
+            except queue.Empty:
                 continue
-            wake.clear()
             time.sleep(FLOOD_S)
             # First this: a write that sees it set is flushed below.
             self.armed = False

@@ -12,8 +12,12 @@ import os
 import socket
 import struct
 import time
+from typing import TYPE_CHECKING
 
 from unstuck_worker import process
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _PID = struct.Struct("!q")
 _ADOPTION_S = 1.0
@@ -22,30 +26,35 @@ _FIRST_FD = 3
 _HIGH_FD = 32
 
 
-def leave_template(template_fd: int, broker: int) -> None:
+def leave_template(template_fd: int, broker: int, is_current: Callable[[], bool]) -> bool:
     """Fork the template; return in each process that is to be a worker.
-
-    The first to return is the caller. Later ones return in forks of the template, with their
-    descriptors 1, 2 and from 3 on in place, as the caller's were.
 
     Args:
         template_fd: the socket on which the broker asks for workers.
         broker: the broker's process id.
+        is_current: asked before each fork; once it says no, the template ends.
+
+    Returns:
+        False in the caller, True in later workers: forks of the template, with their descriptors 1,
+        2 and from 3 on in place, as the caller's were.
     """
+    if not is_current():
+        os.close(template_fd)  # It has a thread by now: no fork of it is whole.
+        return False
     gc.freeze()  # A collection in one copy must not unshare the pages of all.
     if _fork_orphan():
         os.close(template_fd)
-        return
+        return False
     try:
         os.setsid()
         _be_adopted(broker)
         _close_all_but(template_fd)
         asked = socket.socket(fileno=template_fd)
         asked.send(_PID.pack(os.getpid()))
-        while fds := socket.recv_fds(asked, 16, _MAX_FDS)[1]:
+        while (fds := socket.recv_fds(asked, 16, _MAX_FDS)[1]) and is_current():
             if not _fork_orphan():
                 _become_worker(asked, fds, broker)
-                return
+                return True
             for fd in fds:
                 os.close(fd)
     except OSError:

@@ -15,6 +15,7 @@ import msgspec
 from unstuck.jobcontext import JobContext
 from unstuck.runmode import read_directive
 from unstuck.typing import MsgType, RunMode
+from unstuck_worker.content import encode_user
 from unstuck_worker.execute import describe_error
 
 if TYPE_CHECKING:
@@ -122,7 +123,15 @@ class Threads:
             else:
                 self._pool.submit(lambda: self._runner.serve_now(job))
         except Exception as error:  # noqa: BLE001  (a backend that is not there, no thread to be had)
-            self._runner.end(self._runner.interrupts.start(job), describe_error(error))
+            self._refuse(job, error)
+
+    def _refuse(self, job: JobContext, error: Exception) -> None:
+        """Answer a job that has no thread; frontends show what is published under its cell."""
+        if job.kind is MsgType.execute_request:
+            text = f"{type(error).__name__}: {error}"
+            content = {"ename": type(error).__name__, "evalue": str(error), "traceback": [text]}
+            self._runner.shell.lane.publish(job, "error", encode_user(content))
+        self._runner.end(self._runner.interrupts.start(job), describe_error(error))
 
     def _start_process(self, job: JobContext) -> None:
         from unstuck_worker.processes.attendant import attend  # noqa: PLC0415  (cloudpickle)

@@ -117,12 +117,17 @@ class Execution:
         if cause is Cause.error:
             cause = self._cause_of(error, limit_s, started_s)
         is_fine = error is None and self._error is None
-        may_raise = "raises-exception" in cell.metadata.get("tags", [])
-        if (is_fine and cause is not Cause.timeout) or (may_raise and cause is Cause.error):
+        if (is_fine and cause is not Cause.timeout) or self._is_expected(cell, cause):
             return None
         failure = await self._describe(cause, index, error, limit_s)
         _note_in_cell(cell, failure)
         return failure
+
+    def _is_expected(self, cell: NotebookNode, cause: Cause) -> bool:
+        """Tell whether a cell announces that it fails, also by a limit that it sets itself."""
+        announced = "raises-exception" in cell.metadata.get("tags", [])
+        own_limit = self._error is not None and own_timeout_s(cell.metadata) is not None
+        return announced and (cause is Cause.error or (cause is Cause.timeout and own_limit))
 
     async def _end(self, job: asyncio.Future[Any]) -> None:
         """Interrupt the running cell; kill its kernel when it does not react."""

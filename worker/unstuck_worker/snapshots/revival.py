@@ -6,20 +6,15 @@ Threads: the main thread, which is the only one at first.
 from __future__ import annotations
 
 import asyncio
-import importlib
-import os
 import random
 import selectors
 import signal
 import sys
 import threading
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from unstuck_worker.snapshots import executors
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 _kept: list[object] = []
 """What must never be closed or freed: its library would crash, or end what is not its own."""
@@ -121,17 +116,3 @@ def revive_callers() -> None:
     main = Caller.find(threading.main_thread())
     if main is not None:
         main.scheduler.wake_again()
-
-
-def leave(flushes: Iterable[Any]) -> None:
-    """End the process as Python does, but for the end of its libraries, which may crash."""
-    atexit: Any = importlib.import_module("atexit")
-
-    with suppress(BaseException):
-        threading._shutdown()  # type: ignore[attr-defined]  # noqa: SLF001
-    with suppress(BaseException):
-        atexit._run_exitfuncs()  # noqa: SLF001
-    for stream in flushes:
-        with suppress(BaseException):
-            stream.flush()
-    os._exit(0)

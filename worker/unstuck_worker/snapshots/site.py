@@ -60,7 +60,7 @@ class Site:
         self.lane = lane
         self.loop = loop
         self.broker = os.getppid()
-        self.history: CellHistory = shell.history_manager  # type: ignore[assignment]
+        self.history: CellHistory = shell.history_manager
         self._interrupts = interrupts
         self._tasks = tasks
         self._become_child = become_child
