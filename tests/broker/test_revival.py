@@ -43,9 +43,9 @@ def accounts(actions: list[Action]) -> list[dict[str, Any]]:
 
 
 def run_cell(pump: Pump, msg_id: str, count: int) -> None:
-    """Run a cell to its end."""
+    """Run the cell of this number to its end."""
+    pump.core.count = count
     pump.execute(msg_id)
-    pump.publish(msg_id, "execute_input", json.dumps({"execution_count": count}).encode())
     pump.finish(msg_id)
 
 
@@ -94,7 +94,6 @@ def test_the_copy_is_told_which_numbers_were_used(pump: Pump) -> None:
     run_cell(pump, "m1", 41)
     pump.snapshot(6)
     pump.execute("m2")
-    pump.publish("m2", "execute_input", b'{"execution_count": 42}')
     order = next(a for a in pump.die() if isinstance(a, PromoteCopy)).order
     assert (order.job_floor, order.cell_floor, order.snapshot_floor) == (2, 42, 6)
 
@@ -165,7 +164,6 @@ def test_a_stale_copy_comes_back_after_a_crash_and_the_missing_cells_are_named(
 
 def test_a_cell_that_ends_while_the_fork_runs_is_not_in_the_copy(pump: Pump) -> None:
     pump.execute("m1", "##task")
-    pump.publish("m1", "execute_input", b'{"execution_count": 1}')
     pump.begin_snapshot(1)
     pump.finish("m1")
     pump.say(Snapshotted(1, 0.1, 1, 0))
@@ -193,7 +191,6 @@ def test_a_copy_that_dies_in_its_promotion_is_followed_by_the_one_before(pump: P
     run_cell(pump, "m2", 2)
     pump.snapshot(2)
     pump.execute("m3")
-    pump.publish("m3", "execute_input", b'{"execution_count": 3}')
     assert "promote copy 2" in tell(pump.die())
     assert "promote copy 1" in tell(pump.die(7))
     actions = pump.ready()
@@ -272,13 +269,12 @@ def test_copies_that_cost_too_much_are_dropped(pump: Pump) -> None:
 def test_a_donor_gives_its_variables_to_a_fresh_worker(pump: Pump) -> None:
     pump.execute("m1")
     pump.publish("m1", "comm_open", COMM)
-    pump.publish("m1", "execute_input", b'{"execution_count": 5}')
     pump.finish("m1")
     pump.snapshot(1, kind="donor", reasons=["polars' thread pool"], is_faithful=False)
     pump.execute("m2")
     assert shown(tell(pump.die())) == ["spawn with donor 1"]
     pump.start()
-    assert pump.core.start_message().execution_count == 6
+    assert pump.core.start_message().execution_count == 3
     pump.say(TransplantProgress(3, 9, "x"))
     assert tell(pump.pass_time(0.1)) == ["m2 stderr '\\r[unstuck] taking variables over: 3 of 9'"]
     pump.say(Received(8, [("db", "cannot pickle")], 100, 0.5))
