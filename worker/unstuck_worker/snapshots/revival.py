@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from unstuck_worker.snapshots import executors
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
 _kept: list[object] = []
 """What must never be closed or freed: its library would crash, or end what is not its own."""
@@ -51,6 +51,13 @@ def revive_random(state: Any) -> None:  # noqa: ANN401
     """Let ``random`` go on where it was: the fork has seeded it anew."""
     if state is not None:
         random.setstate(state)
+
+
+def revive_timers(timers: Mapping[int, tuple[float, float]]) -> None:
+    """Set the alarms again; what was left of their time is left."""
+    for timer, (left_s, interval_s) in timers.items():
+        if left_s:
+            signal.setitimer(timer, left_s, interval_s)
 
 
 def revive_imports() -> None:
