@@ -66,7 +66,8 @@ def revive_imports() -> None:
     frozen._module_locks.clear()  # noqa: SLF001
     frozen._blocking_on.clear()  # noqa: SLF001
     for name, module in list(sys.modules.items()):
-        spec = getattr(module, "__spec__", None)
+        # Not by getattr: lazy modules load themselves when they are asked for anything.
+        spec = getattr(module, "__dict__", {}).get("__spec__")
         if getattr(spec, "_initializing", False):
             del sys.modules[name]
 
