@@ -57,6 +57,7 @@ PURE = {
     "unstuck_broker.timers",
     "unstuck_broker.waiting",
     "unstuck_broker.wire",
+    "unstuck_worker.snapshots.policy",
 }
 WORLD = {
     "zmq",

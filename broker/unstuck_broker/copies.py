@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from unstuck.typing import KernelConcurrencyMode
 
 
+_GAP = 10
+"""Of numbers: a worker that was asked to end may take a few snapshots while the next begins."""
+
+
 @dataclass(frozen=True, slots=True)
 class Effect:
     """A job that has ended and may have changed variables."""
@@ -86,6 +90,12 @@ class Copies:
             (copy for copy in self._copies.values() if copy.word is not None),
             key=lambda copy: copy.number,
         )
+
+    def next_floor(self) -> int:
+        """Give the number after which a new worker counts, beside one that may still count."""
+        if self.highest:
+            self.highest += _GAP
+        return self.highest
 
     # --- coming and going -------------------------------------------------------------------------
 

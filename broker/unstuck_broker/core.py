@@ -429,5 +429,5 @@ class Core:
             settings=settings,
             execution_count=self.revival.next_cell,
             copies_address=self.facts.copies_address,
-            snapshot_floor=self.revival.copies.highest,
+            snapshot_floor=self.revival.copies.next_floor(),
         )

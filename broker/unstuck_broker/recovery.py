@@ -301,7 +301,7 @@ class Recovery:
         core = self._core
         self._after = None
         core.rewind.forget()
-        core.revival.drop_all()
+        core.revival.leave()
         core.out.flush_all()
         for job in self._running():
             if job.is_cell:

@@ -85,6 +85,8 @@ class Revival:
         """The highest execution count that was given."""
         self._fork: Fork | None = None
         self._outputs_held = False
+        self._is_leaving = False
+        """The present worker was asked to end: what it copies now is of no use."""
 
     # --- what the worker and its copies say -------------------------------------------------------
 
@@ -92,6 +94,8 @@ class Revival:
         """Follow the worker through a snapshot."""
         core = self._core
         match message:
+            case Snapshotting(number) if self._is_leaving:
+                self.copies.highest = max(self.copies.highest, number)
             case Snapshotting(number, name, deadline_s):
                 comms = frozenset(core.comms.info(None)) - core.comms.opening(core.running.values())
                 self.copies.begin(Copy(number, name, comms, core.concurrency_mode))
@@ -126,8 +130,13 @@ class Revival:
             case _:
                 assert_never(event)
 
+    def leave(self) -> None:
+        """Drop all copies, and take none any more of this worker: it was asked to end."""
+        self._is_leaving = True
+        self.drop_all()
+
     def drop_all(self) -> None:
-        """Drop all copies: a restart, the kernel's end, snapshots switched off."""
+        """Drop all copies: snapshots are switched off."""
         self.attempt = None
         self.target = None
         self._fork = None
@@ -235,6 +244,7 @@ class Revival:
     def worker_ready(self, now: float) -> bool:
         """Tell what came back, and end the cells that were lost; False where nothing came back."""
         attempt, self.attempt = self.attempt, None
+        self._is_leaving = False
         if attempt is None:
             self.last_cell = 0
             return False

@@ -6,9 +6,8 @@ import contextlib
 import os
 from typing import NamedTuple
 
-_HAS_PROC = os.path.exists("/proc/self/stat")  # noqa: PTH110 - pathlib is slow
-
 _STAT_BYTES = 4096
+_HAS_PROC = os.path.exists("/proc/self/stat")  # noqa: PTH110 - pathlib is slow
 
 
 class Entry(NamedTuple):
@@ -56,12 +55,12 @@ def _read_stat(name: str) -> Entry | None:
     if not name.isdigit():
         return None
     try:
-        # Not by a file object: a restart waits for this, once for each process of the machine.
-        file = os.open(f"/proc/{name}/stat", os.O_RDONLY)
+        # What ``open`` does beside costs as much again, for each process of the machine.
+        fd = os.open(f"/proc/{name}/stat", os.O_RDONLY | os.O_CLOEXEC)
         try:
-            stat = os.read(file, _STAT_BYTES)
+            stat = os.read(fd, _STAT_BYTES)
         finally:
-            os.close(file)
+            os.close(fd)
     except OSError:
         return None
     fields = stat[stat.rindex(b")") + 2 :].split()

@@ -234,6 +234,18 @@ def test_a_restart_drops_all_copies_and_brings_nothing_back(pump: Pump) -> None:
     assert "spawn" in tell(pump.die(9))
 
 
+def test_a_worker_that_was_asked_to_end_is_not_copied_any_more(pump: Pump) -> None:
+    pump.snapshot(1)
+    pump.control("restart_request", "r1")
+    floor = pump.core.start_message().snapshot_floor
+    pump.begin_snapshot(2)
+    assert tell(pump.copy_appears(2)) == ["drop copies 2"]
+    assert floor > 2
+    assert "spawn" in tell(pump.die(9))
+    pump.renew()
+    assert tell(pump.snapshot(floor + 1)) == []
+
+
 def test_a_restart_during_a_recovery_ends_it(pump: Pump) -> None:
     pump.snapshot(1)
     pump.execute("m1")

@@ -31,6 +31,12 @@ def live(kernel: Kernel) -> list[psutil.Process]:
     return [one for one in kernel.tree if is_live(one)]
 
 
+def awake(kernel: Kernel) -> list[psutil.Process]:
+    """List the kernel's live processes but for its snapshots."""
+    asleep = copies(kernel)
+    return [one for one in live(kernel) if one.pid not in asleep]
+
+
 def worker(kernel: Kernel) -> psutil.Process:
     """Give the process that runs cells."""
     return psutil.Process(int(kernel.evaluate("__import__('os').getpid()")))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from e2e.processes import live
+from e2e.processes import awake
 from e2e.spec import ours
 
 if TYPE_CHECKING:
@@ -162,7 +162,7 @@ def test_a_hostile_cell_is_ended_and_the_kernel_is_there_for_the_next(
     hostile = CELLS[name]
     kernel.request("restart_request", channel="control")
     kernel.run_ok("pass")
-    before = len(live(kernel))
+    before = len(awake(kernel))
     result = begin(kernel, name)
     if hostile.is_endless:
         for _ in range(3):
@@ -176,7 +176,7 @@ def test_a_hostile_cell_is_ended_and_the_kernel_is_there_for_the_next(
     assert hostile.says in result.content["evalue"]
     assert result.error["ename"] == result.content["ename"]
     assert kernel.run_ok("1 + 1").value == "2"
-    kernel.wait(lambda: len(live(kernel)) <= before, "end of its processes")
+    kernel.wait(lambda: len(awake(kernel)) <= before, "end of its processes")
 
 
 def test_the_cells_before_and_after_an_interrupted_one_keep_their_variables(

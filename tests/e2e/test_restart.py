@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from e2e.kernel_client import WAIT_S
-from e2e.processes import GIL_HELD, live, template, wait_until_gone, worker
+from e2e.processes import GIL_HELD, awake, live, template, wait_until_gone, worker
 from e2e.spec import ours
 
 if TYPE_CHECKING:
@@ -157,7 +157,7 @@ def test_a_restart_in_place_keeps_all_but_the_worker(kernel: Kernel, way: str) -
     assert new.ppid() == broker == kernel.pid
     assert forks.is_running()
     wait_until_gone([old, *started])
-    kernel.wait(lambda: len(live(kernel)) == 3, "end of all but broker, template and worker")
+    kernel.wait(lambda: len(awake(kernel)) == 3, "end of all but broker, template and worker")
 
 
 def test_exit_handlers_run_at_a_restart(kernel: Kernel, tmp_path: Path) -> None:
@@ -173,4 +173,4 @@ def test_restarts_in_a_row_are_all_answered(kernel: Kernel) -> None:
     for result in asked:
         assert kernel.finish(result).status == "ok"
     assert kernel.run_ok("1 + 1").value == "2"
-    kernel.wait(lambda: len(live(kernel)) <= 3, "end of the old workers", deadline_s=WAIT_S)
+    kernel.wait(lambda: len(awake(kernel)) <= 3, "end of the old workers", deadline_s=WAIT_S)

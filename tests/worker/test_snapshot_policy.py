@@ -16,7 +16,7 @@ TABLE: list[tuple[str, dict[str, Any], bool, str]] = [
     ("off, but asked for", {"policy": "off", "when": When.asked}, True, ""),
     ("idle after a cell", {"cells": 1}, True, ""),
     ("idle, nothing ran", {}, False, ""),
-    ("idle, costs little", {"cells": 1, "fork_s": 0.09, "cost_s": 9.0}, True, ""),
+    ("idle, costs little", {"cells": 1, "fork_s": 0.2, "cost_s": 9.0}, True, ""),
     (
         "idle, costs much, cells were short",
         {"cells": 1, "fork_s": 0.5, "risk_s": 1.0, "since_s": 2.0},

@@ -279,6 +279,19 @@ def test_a_promoted_copy_ends_with_its_exit_handlers(
     assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == []
 
 
+def test_an_alarm_of_before_still_comes(worker: SnapshotDouble) -> None:
+    worker.run(
+        "import signal, time\nrang = []\nsignal.signal(signal.SIGALRM, lambda *a: rang.append(1))\n"
+        "signal.setitimer(signal.ITIMER_REAL, 3.0)"
+    )
+    worker.wait_for_copy()
+    worker.recover()
+    code = (
+        "end = time.monotonic() + 20\nwhile not rang and time.monotonic() < end: time.sleep(0.01)"
+    )
+    assert worker.run_after(f"{code}\nrang").result == "[1]"
+
+
 def test_a_comm_of_before_is_heard_in_a_promoted_copy(worker: SnapshotDouble) -> None:
     worker.run(
         "from comm import create_comm\nheard = []\ncomm = create_comm(target_name='t')\n"

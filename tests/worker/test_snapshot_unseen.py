@@ -64,6 +64,15 @@ def test_the_reader_of_a_pipe_sees_its_end(worker: SnapshotDouble) -> None:
     assert with_copy_between(worker, before, after) == 0
 
 
+def test_a_closed_terminal_hangs_up(worker: SnapshotDouble) -> None:
+    before = (
+        "import os, pty, subprocess\nmaster, slave = pty.openpty()\n"
+        "child = subprocess.Popen(['cat'], stdin=slave, stdout=slave); os.close(slave)"
+    )
+    after = "os.close(master); child.wait(timeout=10); print('true')"
+    assert with_copy_between(worker, before, after) is True
+
+
 def test_a_closed_server_frees_its_port(worker: SnapshotDouble) -> None:
     before = (
         "import socket\nserver = socket.create_server(('127.0.0.1', 0))\n"

@@ -114,6 +114,13 @@ class OutputLane:
         self.flush()
         self._lock.acquire()
 
+    def hold_within(self, deadline_s: float) -> bool:
+        """Do as `hold`, and say whether that was possible in time."""
+        if not self._lock.acquire(timeout=deadline_s):
+            return False
+        self.flush()
+        return True
+
     def release(self) -> None:
         """Let the others write again, after `hold`."""
         self._lock.release()

@@ -72,8 +72,8 @@ def deaden(ours: Collection[int]) -> Recipes:
             mode = os.fstat(descriptor).st_mode
             if stat.S_ISREG(mode):
                 _open_again(descriptor)
-            elif stat.S_ISSOCK(mode) or stat.S_ISFIFO(mode):
-                if descriptor not in ours:
+            elif stat.S_ISSOCK(mode) or stat.S_ISFIFO(mode) or _is_terminal(descriptor, mode):
+                if descriptor not in ours and not stat.S_ISCHR(mode):
                     _note(recipes, descriptor, is_socket=stat.S_ISSOCK(mode))
                 os.dup2(dead.fileno(), descriptor, inheritable=os.get_inheritable(descriptor))
     dead.close()
@@ -82,6 +82,13 @@ def deaden(ours: Collection[int]) -> Recipes:
         os.dup2(null, descriptor)
     os.close(null)
     return recipes
+
+
+def _is_terminal(descriptor: int, mode: int) -> bool:
+    """Say whether this is an end of a pseudo terminal: it has a peer, as a pipe has."""
+    if not stat.S_ISCHR(mode):
+        return False
+    return os.readlink(f"/proc/self/fd/{descriptor}").startswith(("/dev/pts", "/dev/ptmx"))  # noqa: PTH115
 
 
 def _open_again(descriptor: int) -> None:

@@ -14,7 +14,7 @@ import socket
 import sys
 import warnings
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from unstuck.codec import Decoder, encode
@@ -38,6 +38,8 @@ _NEVER_BLOCKED = {
     signal.SIGABRT,
     STACK_SIGNAL,
 }
+_TIMERS = signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF
+_NO_SWITCH_S = 1.0
 _SILENCE = ("ignore", None, Warning, None, 0)
 
 
@@ -52,9 +54,9 @@ class Awake:
     order: Promote | Donate
     fds: list[int]
     recipes: descriptors.Recipes
-    random_state: Any
-    collects: bool
-    """The garbage collector was on."""
+    random_state: Any = None
+    timers: dict[int, tuple[float, float]] = field(default_factory=dict)
+    """Those of `signal.setitimer`: a fork takes none along."""
 
 
 @dataclass
@@ -70,30 +72,43 @@ class Bed:
     """Makes the copy's message to the broker, given its process id."""
 
 
-def fork_copy(bed: Bed, deadline_s: float) -> Awake | None:
+def fork_copy(bed: Bed, deadline_s: float, look: Callable[[], str]) -> Awake | None:
     """Fork; None in the original, and in the copy, much later, what the broker wants of it.
+
+    Args:
+        bed: what the copy needs.
+        deadline_s: how long the child may take to be an orphan.
+        look: says what hinders a fork at this very moment; it never gives up the GIL.
 
     Raises:
         ForkFailedError: no copy lives.
     """
     random = sys.modules.get("random")
     random_state = random.getstate() if random is not None else None
+    timers = {timer: signal.getitimer(timer) for timer in _TIMERS}
+    interval_s = sys.getswitchinterval()
     collects = gc.isenabled()
     blocked = signal.valid_signals() - _NEVER_BLOCKED
     with _silent(), _without_handler():
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, blocked)
         gc.disable()
         Mark.is_snapshot = True
+        # From the look to the fork no other thread shall run: none is to ask for the GIL.
+        sys.setswitchinterval(_NO_SWITCH_S)
         try:
+            hindrance = look()
+            if hindrance:
+                raise ForkFailedError(hindrance)
             child = os.fork()
             if not child:
                 awake = _sleep(bed)
-                awake.random_state, awake.collects = random_state, collects
+                awake.random_state, awake.timers = random_state, timers
                 return awake
         except OSError as error:
             raise ForkFailedError(f"cannot fork: {error}") from error
         finally:
             # In a copy these are part of its promotion, which is far from here.
+            sys.setswitchinterval(interval_s)
             Mark.is_snapshot = False
             if collects:
                 gc.enable()
@@ -122,7 +137,7 @@ def _sleep(bed: Bed) -> Awake:
             signal.sigtimedwait(signal.sigpending(), 0)
     except BaseException:  # noqa: BLE001  (nobody is there to be told: we are only a copy)
         os._exit(1)
-    return Awake(order, fds, recipes, None, collects=False)
+    return Awake(order, fds, recipes)
 
 
 def _await_order(connection: socket.socket) -> tuple[Promote | Donate, list[int]]:

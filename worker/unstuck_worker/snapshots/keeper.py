@@ -15,7 +15,7 @@ from unstuck.protocol import CopyReady, Donate, SnapshotSkipped, Snapshotted, Sn
 from unstuck.typing import Tags
 from unstuck_worker.snapshots import children, executors, holdings, hooks
 from unstuck_worker.snapshots.fork import Bed, ForkFailedError, fork_copy
-from unstuck_worker.snapshots.look import Look, Sight, is_memory_short
+from unstuck_worker.snapshots.look import Look, Sight, busy_reason, is_memory_short
 from unstuck_worker.snapshots.policy import (
     IDLE_S,
     MIN_COST_S,
@@ -36,13 +36,13 @@ if TYPE_CHECKING:
 
 FORK_DEADLINE_S = 5.0
 """How long a fork may take; the broker then takes the worker for hung."""
-PAUSES_S = (0.002, 0.002, 0.005, 0.02, 0.1, 0.5)
+PAUSES_S = (0.002, 0.002, 0.005, 0.02, 0.1, 0.5, 1.0)
 """When it is tried again, while the queue is idle, what a busy thread has prevented."""
 LOOKS = 3
 """Before a cell: how often a busy thread is looked at."""
 LOOKS_IF_ASKED = 100
 LOOK_AGAIN_S = 0.001
-AT_ONCE_S = 0.02
+AT_ONCE_S = 0.01
 """A promoted copy makes a copy of itself at once if a fork takes no longer."""
 
 
@@ -90,7 +90,7 @@ class Snapshots:
         if self._take_named():
             return True
         when = When.asked if Tags.snapshot in tags else When.before_cell
-        if when is When.before_cell and not self._is_worth_asking():
+        if self._site.is_busy() or (when is When.before_cell and not self._is_worth_asking()):
             return False
         woken = self._consider(when)
         self._began_s = time.monotonic()
@@ -209,43 +209,51 @@ class Snapshots:
         """Take one; True in the copy, once it is the worker."""
         began_s = time.monotonic()
         sight = self._see(when)
-        if not sight.hindrance and not self._site.history.acquire():
-            sight = Sight("the history is being written", passes=True)
         if sight.hindrance:
             self._be_hindered(name, sight, when)
             return False
-        self._number += 1
-        number, cell = self._number, self._site.shell.counter - 1
-        self._site.lane.send(Snapshotting(number, name, FORK_DEADLINE_S))
         known = children.living()
-        self._look.pause_pools()
+        number, cell = self._number + 1, self._site.shell.counter - 1
         try:
-            awake = fork_copy(self._bed(number, name, cell, sight), FORK_DEADLINE_S)
+            self._site.lane.send(Snapshotting(number, name, FORK_DEADLINE_S))
+            self._number = number
+            self._look.pause_pools()
+            awake = fork_copy(self._bed(number, name, cell, sight), FORK_DEADLINE_S, busy_reason)
         except ForkFailedError as error:
-            self._site.history.release()
-            self._tell(name, str(error))
+            self._site.release_writers()
+            self._fork_s = time.monotonic() - began_s
+            self._site.lane.send(SnapshotSkipped(number, name, str(error)))
             return False
         if awake is not None:
             self._wake(awake, known)
             return True
-        self._site.history.release()
+        self._site.release_writers()
         self._note_taken(time.monotonic() - began_s)
         self._site.lane.send(Snapshotted(number, self._fork_s, self._faults_before, cell))
         return False
 
     def _see(self, when: When) -> Sight:
-        """Look; before a cell look again at once at what may be gone in a moment."""
-        sight = self._look.look(self._site.beside())
+        """Look; before a cell look again at once at what may be gone in a moment.
+
+        Where nothing hinders, other threads are kept from lane and history from here on.
+        """
         looks = {When.idle: 1, When.before_cell: LOOKS, When.asked: LOOKS_IF_ASKED}[when]
-        while sight.passes and looks > 1:
+        while True:
             looks -= 1
+            if self._site.hold_writers():
+                sight = self._look.look(self._site.beside())
+                if not sight.hindrance:
+                    return sight
+                self._site.release_writers()
+            else:
+                sight = Sight("outputs or history are being written", passes=True)
+            if not sight.passes or looks <= 0:
+                return sight
             time.sleep(LOOK_AGAIN_S)
-            sight = self._look.look(self._site.beside())
-        return sight
 
     def _be_hindered(self, name: str, sight: Sight, when: When) -> None:
-        if when is When.idle and sight.passes and self._tries < len(PAUSES_S):
-            self._arm(PAUSES_S[self._tries])
+        if when is When.idle and sight.passes and self._timer is None:
+            self._arm(PAUSES_S[min(self._tries, len(PAUSES_S) - 1)])
             self._tries += 1
             if self._tries <= LOOKS:
                 return

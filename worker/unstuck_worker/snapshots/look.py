@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
 _STAT_BYTES = 512
 _BUSY = b"RD"
+_PLAIN = {"unstuck-lane", "unstuck-streams"}
+"""Threads of ours that only read and write: no library has a lock of theirs."""
+_SAVER = "IPythonHistorySavingThread"
+"""Named only where no other thread is busy."""
 SHORT_SHARE = 0.05
 """Of the machine's memory: with less left no snapshot is taken."""
 
@@ -73,10 +77,17 @@ class Look:
         reasons = donor_reasons(comms, _own_comms(threads, native), libraries)
         self._openmp.find(libraries)
         lost = [*busy_jobs, *holdings.lost_threads(threads), *held.lost]
-        busy = busy_thread(threads)
-        if busy is not None:
-            return Sight(f"the thread {busy.name!r} runs C code", passes=True)
+        busy = busy_reason()
+        if busy:
+            return Sight(busy, passes=True)
         return Sight("", tuple(reasons), tuple(lost))
+
+
+def busy_reason() -> str:
+    """Say which thread makes a fork dangerous at this moment; empty for none."""
+    main = threading.main_thread()
+    busy = busy_thread([thread for thread in threading.enumerate() if thread is not main])
+    return "" if busy is None else f"the thread {busy.name!r} runs C code"
 
 
 def busy_thread(threads: Collection[threading.Thread]) -> threading.Thread | None:
@@ -85,10 +96,13 @@ def busy_thread(threads: Collection[threading.Thread]) -> threading.Thread | Non
     A thread in a matrix product keeps ``fork`` from ever coming back (OpenBLAS joins its threads
     before it).
     """
+    found: threading.Thread | None = None
     for thread in threads:
-        if thread.native_id is not None and _state(thread.native_id) in _BUSY:
-            return thread
-    return None
+        if thread.name in _PLAIN or thread.native_id is None:
+            continue
+        if _state(thread.native_id) in _BUSY and (found is None or found.name == _SAVER):
+            found = thread
+    return found
 
 
 def _state(tid: int) -> bytes:

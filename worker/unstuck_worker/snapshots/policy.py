@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 IDLE_S = 0.02
 """How long nothing runs before the queue counts as idle."""
-IDLE_COST_S = 0.1
+IDLE_COST_S = 0.25
 """While nobody waits a snapshot may cost this much whatever the cells before it took."""
 MIN_COST_S = 0.002
 """What a snapshot is taken to cost at least: what the fork slows down later is not measured."""

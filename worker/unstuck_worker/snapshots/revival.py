@@ -12,9 +12,12 @@ import signal
 import sys
 import threading
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from unstuck_worker.snapshots import executors
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _kept: list[object] = []
 """What must never be closed or freed: its library would crash, or end what is not its own."""
@@ -48,13 +51,21 @@ def revive_random(state: Any) -> None:  # noqa: ANN401
         random.setstate(state)
 
 
+def revive_timers(timers: Mapping[int, tuple[float, float]]) -> None:
+    """Set the alarms again; what was left of their time is left."""
+    for timer, (left_s, interval_s) in timers.items():
+        if left_s:
+            signal.setitimer(timer, left_s, interval_s)
+
+
 def revive_imports() -> None:
     """Forget imports that another thread had begun: nobody would ever end them."""
     frozen: Any = sys.modules["_frozen_importlib"]
     frozen._module_locks.clear()  # noqa: SLF001
     frozen._blocking_on.clear()  # noqa: SLF001
     for name, module in list(sys.modules.items()):
-        spec = getattr(module, "__spec__", None)
+        # Not by getattr: lazy modules load themselves when they are asked for anything.
+        spec = getattr(module, "__dict__", {}).get("__spec__")
         if getattr(spec, "_initializing", False):
             del sys.modules[name]
 

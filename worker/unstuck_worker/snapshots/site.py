@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from unstuck_worker.shell import UnstuckShell
     from unstuck_worker.snapshots.fork import Awake
 
+HOLD_S = 0.05
+"""How long a snapshot waits for those who write to the lane."""
+
 
 class Site:
     """One worker."""
@@ -79,6 +82,24 @@ class Site:
         """Say whether a cell of the queue runs, or code of any job in this thread."""
         return self._interrupts.is_main_busy()
 
+    def hold_writers(self) -> bool:
+        """Keep other threads from lane and history until `release_writers`: a fork comes.
+
+        Returns:
+            whether that was possible at once; else nothing is held.
+        """
+        if not self.history.acquire():
+            return False
+        if not self.lane.hold_within(HOLD_S):
+            self.history.release()
+            return False
+        return True
+
+    def release_writers(self) -> None:
+        """Let other threads go on."""
+        self.lane.release()
+        self.history.release()
+
     def beside(self) -> list[str]:
         """Name the jobs that run beside the queue: a copy loses them."""
         return self._interrupts.beside()
@@ -110,6 +131,7 @@ class Site:
         revival.revive_pools()
         revival.keep_duckdb()
         self._announce()
+        revival.revive_timers(awake.timers)
 
     def donate(self, awake: Awake, order: Donate) -> NoReturn:
         """Give the variables to one receiver, and end."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from unstuck_worker.transplant.blame import told
 from unstuck_worker.transplant.names import shown
-from unstuck_worker.transplant.pickling import VariableUnpickler
+from unstuck_worker.transplant.pickling import VariableUnpickler, collector_off
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -58,7 +58,9 @@ class Loading:
                     f" {_minor(platform.python_version())}"
                 )
             unpickler = VariableUnpickler(body, buffers, self._namespace, self._variable)
-            found: object = hand.call(partial(_load, unpickler, self._namespace), self._deadline_s)
+            with collector_off():
+                load = partial(_load, unpickler, self._namespace)
+                found: object = hand.call(load, self._deadline_s)
             if not isinstance(found, dict) or set(found) != set(names):
                 raise Unreadable("it holds something else")
         except Exception as error:  # noqa: BLE001  (whatever an object says when it is made)

@@ -9,9 +9,12 @@ variable of its own holds is named by the others, so that it travels once.
 
 from __future__ import annotations
 
+import gc
 import io
 import pickle
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from sys import getrefcount
 from types import CellType, CodeType, FunctionType
 from typing import TYPE_CHECKING, Any
 
@@ -22,12 +25,15 @@ from unstuck_worker.transplant.identity import Identities
 from unstuck_worker.transplant.tensors import Storages
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 
 PROTOCOL = 5
 OUT_OF_BAND_BYTES = 1 << 16
 """Buffers from this size on stay out of the pickle: they are not copied."""
 _MEMO_ENTRY_BYTES = 16
+_ONE_OWNER = 5
+"""References to an object with one owner, where it is looked at: the pickler's memo and its copy,
+the variable that names it, and the call that counts."""
 
 
 @dataclass(frozen=True)
@@ -146,16 +152,34 @@ class VariablePickler(cloudpickle.Pickler):  # type: ignore[misc]  # it has no t
         return int(self.__sizeof__()) // _MEMO_ENTRY_BYTES
 
     def identities(self) -> dict[int, object]:
-        """Give what was met and may not be doubled, by id."""
-        memo: dict[int, tuple[int, object]] = self.memo.copy()
-        matters = self._origin.identities
-        kept = {key: obj for key, (_, obj) in memo.items() if matters[type(obj)]}
-        static = matters.of_classes
-        return {
-            key: obj
-            for key, obj in kept.items()
-            if key not in static and (not isinstance(obj, FunctionType) or key in self._by_value)
-        }
+        """Give what was met, may not be doubled, and has more than one owner, by id.
+
+        What two variables share has two owners, or its one owner is shared.
+        """
+        matters, by_value = self._origin.identities, self._by_value
+        with collector_off():  # One tuple for each object is made here.
+            memo: dict[int, tuple[int, object]] = self.memo.copy()
+            kept = {
+                key: obj
+                for key, (_, obj) in memo.items()
+                if getrefcount(obj) > _ONE_OWNER
+                and matters[type(obj)]
+                and (key in by_value or not isinstance(obj, FunctionType))
+            }
+            del memo
+        return {key: obj for key, obj in kept.items() if key not in matters.of_classes}
+
+
+@contextmanager
+def collector_off() -> Generator[None]:
+    """Make objects without looking for garbage among them all the time."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def _names_in(code: CodeType) -> set[str]:

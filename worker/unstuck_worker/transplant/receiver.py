@@ -12,7 +12,7 @@ from unstuck_worker.transplant import parts
 from unstuck_worker.transplant.carrying import Unpacking
 from unstuck_worker.transplant.names import shown
 from unstuck_worker.transplant.outcome import Outcome
-from unstuck_worker.transplant.telling import Telling
+from unstuck_worker.transplant.telling import Forward
 
 if TYPE_CHECKING:
     import socket
@@ -73,7 +73,7 @@ def receive(
     start_s = time.monotonic()
     source = _Connection(connection, start_s + deadline_s)
     reader = parts.Reader(source.read_into)
-    tell = Telling(progress or (lambda _done, _total, _name: None))
+    tell = Forward(progress or (lambda _done, _total, _name: None))
     unpacking: Unpacking | None = None
     missing: dict[str, str] = {}
     size_bytes = done = total = 0
@@ -84,8 +84,8 @@ def receive(
             match meta:
                 case parts.Header():
                     unpacking, total = Unpacking(shell, meta, source.left_s, known), len(meta.names)
-                case parts.Progress() if progress is not None:
-                    progress(meta.done, 2 * meta.total, meta.name)  # It is read after it is sent.
+                case parts.Progress():
+                    tell(meta.done, 2 * meta.total, meta.name)  # It is read after it is sent.
                 case parts.Group() if unpacking is not None:
                     tell(total + done, 2 * total, shown(meta.names[0]))
                     unpacking.take(meta, blocks)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from typing_extensions import override
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -26,3 +28,19 @@ class Telling:
         if now_s >= self._next_s:
             self._next_s = now_s + STEP_S
             self._tell(done, total, name)
+
+
+class Forward(Telling):
+    """Two steps that run at the same time, told as one that only goes forward."""
+
+    def __init__(self, tell: Callable[[int, int, str], None]) -> None:
+        """Hand on to ``tell``."""
+        super().__init__(tell)
+        self._done = 0
+
+    @override
+    def __call__(self, done: int, total: int, name: str) -> None:
+        """Tell, or leave it."""
+        if done > self._done:
+            self._done = done
+            super().__call__(done, total, name)
