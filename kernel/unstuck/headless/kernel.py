@@ -36,8 +36,8 @@ LADDER_MARGIN_S = 3.0
 LOG_LINES = 20
 LOG_BYTES = 1 << 16
 
-# Nobody is there who could interrupt a second time, or page through the history.
-HEADLESS_SETTINGS = ("interrupt_policy=always", "history=false")
+# Nobody is there who could interrupt twice, page through the history, or go on after a death.
+HEADLESS_SETTINGS = ("interrupt_policy=always", "history=false", "snapshots=off")
 
 
 class KernelStartError(KernelError):
