@@ -168,6 +168,54 @@ def test_exit_handlers_run_at_a_restart(kernel: Kernel, tmp_path: Path) -> None:
     assert path.exists()
 
 
+LEFT_OPEN = """
+import asyncio, contextlib, json, pathlib, sys, types, weakref
+folder = pathlib.Path({folder!r})
+def note(name, folder=folder):
+    (folder / name).touch()
+class Noting:
+    def __del__(self, note=note):
+        note("dropped")
+kept = Noting()
+cyclic = Noting(); cyclic.itself = cyclic
+file = open(folder / "variable.txt", "w"); file.write("x" * 10)
+sys.modules["of_mine"] = types.ModuleType("of_mine")
+sys.modules["of_mine"].file = open(folder / "module.txt", "w")
+sys.modules["of_mine"].file.write("y" * 10)
+def generate(note=note):
+    try:
+        yield
+    finally:
+        note("generator")
+waiting = generate(); next(waiting)
+async def wait(note=note, asyncio=asyncio):
+    try:
+        await asyncio.sleep(1000)
+    finally:
+        note("task")
+task = asyncio.create_task(wait()); await asyncio.sleep(0)
+weakref.finalize(Noting, note, "finalizer")
+import threading
+ending = threading.Event()
+threading.Thread(target=lambda: (ending.wait(0.2), note("thread"))).start()
+"""
+
+
+@ours
+def test_a_worker_that_ends_leaves_nothing_of_the_user_undone(
+    kernel: Kernel, tmp_path: Path
+) -> None:
+    kernel.run_ok(LEFT_OPEN.format(folder=str(tmp_path)))
+    kernel.request("restart_request", channel="control")
+    kernel.run_ok("1")
+    found = {path.name: path.read_text() for path in tmp_path.iterdir()}
+    assert found == {
+        "variable.txt": "x" * 10,
+        "module.txt": "y" * 10,
+        **dict.fromkeys(("dropped", "generator", "task", "finalizer", "thread"), ""),
+    }
+
+
 def test_restarts_in_a_row_are_all_answered(kernel: Kernel) -> None:
     asked = [kernel.send("restart_request", channel="control") for _ in range(5)]
     for result in asked:
