@@ -147,7 +147,7 @@ class Luggage:
     """A session as it was read and checked: bytes, of which nothing has run yet."""
 
     header: parts.Header
-    groups: list[tuple[parts.Group, list[bytearray]]] = field(default_factory=list)
+    groups: list[tuple[parts.Group, list[parts.Block]]] = field(default_factory=list)
     missing: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -198,11 +198,11 @@ class Unpacking:
     def __exit__(self, *_: object) -> None:
         self._hand.close()
 
-    def take(self, group: parts.Group, blocks: list[bytearray]) -> None:
+    def take(self, group: parts.Group, blocks: list[parts.Block]) -> None:
         """Read one group."""
         body, *memory = blocks
         buffers = [
-            bytes(block) if told.is_readonly else block
+            memoryview(block).toreadonly() if told.is_readonly else block
             for block, told in zip(memory, group.buffers, strict=True)
         ]
         self._loading.read(self._hand, group.names, body, buffers, has_code=group.has_code)

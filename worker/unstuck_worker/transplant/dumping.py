@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 DEADLINE_S = 60.0
 """For pickling one variable."""
-LISTED_ENTRIES = 1 << 20
+LISTED_ENTRIES = (1 << 20) + 4096
 """A variable with more objects than this has no list of them: it would be larger than they are."""
 _TRIES = 3
 

@@ -45,7 +45,7 @@ class Loading:
         self,
         hand: Hand,
         names: Sequence[str],
-        body: bytes | bytearray | memoryview,
+        body: Any,  # noqa: ANN401  (what has a buffer)
         buffers: Iterable[Any],
         *,
         has_code: bool,

@@ -7,6 +7,7 @@ data of a group is its pickle and, behind it, its buffers.
 
 from __future__ import annotations
 
+import mmap
 import struct
 import zlib
 from typing import TYPE_CHECKING
@@ -25,6 +26,7 @@ _HEAD = struct.Struct("!B3xIQI")
 _CRC = struct.Struct("!I")
 HEAD_BYTES = _HEAD.size + _CRC.size
 MAX_META_BYTES = 1 << 26
+MAPPED_BYTES = 1 << 20
 
 
 class Damaged(KernelError):
@@ -90,6 +92,7 @@ _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[Meta] = msgspec.msgpack.Decoder(Meta)
 _KIND = 1
 
+Block = bytearray | mmap.mmap
 Chunk = bytes | bytearray | memoryview
 
 
@@ -127,6 +130,13 @@ def encode(meta: Meta, data: list[Chunk] | None = None) -> list[Chunk]:
     return [head + _CRC.pack(zlib.crc32(packed, zlib.crc32(head))) + packed, *chunks]
 
 
+def _memory(size: int) -> Block:
+    """Give memory to read into; much of it is not filled with zeros first."""
+    if size < MAPPED_BYTES:
+        return bytearray(size)
+    return mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+
+
 class Reader:
     """Reads parts and checks them."""
 
@@ -149,7 +159,7 @@ class Reader:
         size = START.size if self._left is None else min(START.size, self._left)
         check_start(bytes(self._read(size)))
 
-    def parts(self) -> Iterator[tuple[Meta, list[bytearray]]]:
+    def parts(self) -> Iterator[tuple[Meta, list[Block]]]:
         """Give the parts up to the end: what they tell, and of a group its pickle and buffers.
 
         Raises:
@@ -166,7 +176,7 @@ class Reader:
                     raise Damaged("it is damaged: its end does not fit what is before it")
                 return
 
-    def _part(self) -> tuple[Meta, list[bytearray]]:
+    def _part(self) -> tuple[Meta, list[Block]]:
         head = self._read(HEAD_BYTES)
         kind, meta_size, size, crc = _HEAD.unpack_from(head)
         if kind != _KIND or meta_size > MAX_META_BYTES:
@@ -189,7 +199,7 @@ class Reader:
         if sum(sizes) != size or any(one < 0 for one in sizes):
             raise Damaged("it is damaged: sizes do not fit")
         found = 0
-        blocks: list[bytearray] = []
+        blocks: list[Block] = []
         for one in sizes:
             blocks.append(self._read(one))
             found = zlib.crc32(blocks[-1], found)
@@ -197,12 +207,12 @@ class Reader:
             raise Damaged("it is damaged: a checksum is wrong")
         return meta, blocks
 
-    def _read(self, size: int) -> bytearray:
+    def _read(self, size: int) -> Block:
         if self._left is not None:
             if size > self._left:
                 raise Damaged("it is damaged: its end is missing")
             self._left -= size
-        block = bytearray(size)
+        block = _memory(size)
         try:
             self._read_into(memoryview(block))
         except EOFError:

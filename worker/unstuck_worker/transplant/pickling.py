@@ -45,6 +45,8 @@ class Origin:
     """The names of the functions and classes that variables hold, by their ids."""
     storages: Storages = field(default_factory=Storages)
     identities: Identities = field(default_factory=Identities)
+    plain: set[type] = field(default_factory=set)
+    """Types whose objects are pickled as they say themselves, seen so far."""
 
     @classmethod
     def of(cls, namespace: dict[str, Any], values: Mapping[str, object]) -> Origin:
@@ -107,6 +109,9 @@ class VariablePickler(cloudpickle.Pickler):  # type: ignore[misc]  # it has no t
     def reducer_override(self, obj: Any) -> Any:  # noqa: ANN401  (the pickler's)
         """Say how an object is pickled; NotImplemented: as it says itself."""
         self.last = obj
+        kind = type(obj)
+        if kind in self._origin.plain:
+            return NotImplemented
         if isinstance(obj, FunctionType | type):
             name = self._origin.defined.get(id(obj))
             if name is not None and name not in self._members:
@@ -120,7 +125,10 @@ class VariablePickler(cloudpickle.Pickler):  # type: ignore[misc]  # it has no t
             self.has_code = True
         if id(obj) in self._cells:
             return CellType, ()
-        return self._origin.storages.reduce(obj)
+        reduced = self._origin.storages.reduce(obj)
+        if reduced is NotImplemented and kind not in (CodeType, CellType):
+            self._origin.plain.add(kind)
+        return reduced
 
     def _dynamic_function_reduce(self, func: FunctionType) -> Any:  # noqa: ANN401
         """Leave the globals of a cell's function behind: they come as variables.
@@ -227,7 +235,7 @@ class VariableUnpickler(pickle.Unpickler):
 
     def __init__(
         self,
-        body: bytes | bytearray | memoryview,
+        body: Any,  # noqa: ANN401  (what has a buffer)
         buffers: Iterable[Any],
         namespace: dict[str, Any],
         variable: Callable[[str], object],
