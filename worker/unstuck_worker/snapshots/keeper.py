@@ -26,9 +26,11 @@ from unstuck_worker.snapshots.policy import (
     mix_cost,
     whole_cost,
 )
+from unstuck_worker.snapshots.revival import find_uncloseable
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Callable
 
     from unstuck.jobcontext import JobContext
     from unstuck_worker.snapshots.fork import Awake
@@ -90,7 +92,7 @@ class Snapshots:
         if self._take_named():
             return True
         when = When.asked if Tags.snapshot in tags else When.before_cell
-        if self._site.is_busy() or (when is When.before_cell and not self._is_worth_asking()):
+        if not self._is_open() or (when is When.before_cell and not self._is_worth_asking()):
             return False
         woken = self._consider(when)
         self._began_s = time.monotonic()
@@ -133,7 +135,7 @@ class Snapshots:
 
     def _take_named(self) -> bool:
         """Take those that were asked for by name; True in a copy."""
-        while self._names and not self._site.is_busy():
+        while self._names and self._is_open():
             if self._take(self._names.popleft(), When.asked):
                 return True
         return False
@@ -148,13 +150,17 @@ class Snapshots:
     def _share(self) -> float:
         return float(self._site.settings.get("snapshot_share", 0.1))
 
+    def _is_open(self) -> bool:
+        """Say whether a snapshot is possible: no cell runs, and the process is not to end."""
+        return not (self._site.is_busy() or self._site.is_stopping())
+
     def _arm(self, delay_s: float) -> None:
         self._timer = self._site.loop.call_later(delay_s, self._on_timer)
 
     def _on_timer(self) -> None:
         """Take one if the queue is idle; a cell that ends later sets the timer again."""
         self._timer = None
-        if self._site.is_busy():
+        if not self._is_open():
             return
         left_s = self._ended_s + IDLE_S - time.monotonic()
         if left_s > 0.001:
@@ -232,6 +238,43 @@ class Snapshots:
         self._site.lane.send(Snapshotted(number, self._fork_s, self._faults_before, cell))
         return False
 
+    def lend_soon(
+        self, address: str, is_wanted: Callable[[], bool], answer: Callable[[str], None]
+    ) -> None:
+        """Fork a copy that reports at ``address``, when the main thread is free; from any thread.
+
+        ``answer`` is told what hinders it, or nothing. The copy is no snapshot.
+        """
+        self._site.loop.call_soon_threadsafe(self._lend, address, is_wanted, answer)
+
+    def _lend(
+        self, address: str, is_wanted: Callable[[], bool], answer: Callable[[str], None]
+    ) -> None:
+        if not is_wanted():
+            return
+        if self._site.has_jobs() or self._site.has_foreign_calls():
+            answer("something waits in the event loop, and would go on twice")
+            return
+        sight = self._see(When.before_cell)
+        if sight.hindrance:
+            answer(sight.hindrance)
+            return
+        known, awake = children.living(), None
+        hindrance = ", ".join(sight.reasons)
+        if not hindrance:
+            try:
+                self._look.pause_pools()
+                bed = self._bed(0, "", self._site.shell.counter - 1, sight)
+                bed.address = address
+                awake = fork_copy(bed, FORK_DEADLINE_S, busy_reason)
+            except ForkFailedError as error:
+                hindrance = str(error)
+        if awake is not None:
+            self._wake(awake, known)
+            return
+        self._site.release_writers()
+        answer(hindrance)
+
     def _see(self, when: When) -> Sight:
         """Look; before a cell look again at once at what may be gone in a moment.
 
@@ -283,7 +326,8 @@ class Snapshots:
                 is_faithful=not sight.reasons and not sight.lost,
             )
 
-        return Bed(self._site.address, self._site.broker, self._site.ends, ready)
+        site = self._site
+        return Bed(site.address, site.broker, site.ends, ready, find_uncloseable)
 
     def _note_taken(self, took_s: float) -> None:
         faults, self._system_s = _usage()
