@@ -252,6 +252,10 @@ class Snapshots:
     ) -> None:
         if not is_wanted():
             return
+        if self._timer is not None:  # The one timer that is the worker's own.
+            self._timer.cancel()
+            self._timer = None
+            self._site.loop.call_soon(self._arm_again)
         if self._site.has_jobs() or self._site.has_foreign_calls():
             answer("something waits in the event loop, and would go on twice")
             return
@@ -274,6 +278,10 @@ class Snapshots:
             return
         self._site.release_writers()
         answer(hindrance)
+
+    def _arm_again(self) -> None:
+        if self._timer is None and self._policy != "off":
+            self._arm(IDLE_S)
 
     def _see(self, when: When) -> Sight:
         """Look; before a cell look again at once at what may be gone in a moment.
