@@ -47,6 +47,10 @@ class ForkFailedError(Exception):
     """There is no copy; the worker goes on."""
 
 
+class HinderedError(ForkFailedError):
+    """Nothing was forked; a moment later it may be possible."""
+
+
 @dataclass
 class Awake:
     """What a copy knows when the broker has called it."""
@@ -102,7 +106,7 @@ def fork_copy(bed: Bed, deadline_s: float, look: Callable[[], str]) -> Awake | N
         try:
             hindrance = look()
             if hindrance:
-                raise ForkFailedError(hindrance)
+                raise HinderedError(hindrance)
             child = os.fork()
             if not child:
                 awake = _sleep(bed)

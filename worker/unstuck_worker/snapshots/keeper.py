@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from unstuck.protocol import CopyReady, Donate, SnapshotSkipped, Snapshotted, Snapshotting
 from unstuck.typing import Tags
 from unstuck_worker.snapshots import children, executors, holdings, hooks
-from unstuck_worker.snapshots.fork import Bed, ForkFailedError, fork_copy
+from unstuck_worker.snapshots.fork import Bed, ForkFailedError, HinderedError, fork_copy
 from unstuck_worker.snapshots.look import Look, Sight, busy_reason, is_memory_short
 from unstuck_worker.snapshots.policy import (
     IDLE_S,
@@ -227,8 +227,11 @@ class Snapshots:
             awake = fork_copy(self._bed(number, name, cell, sight), FORK_DEADLINE_S, busy_reason)
         except ForkFailedError as error:
             self._site.release_writers()
-            self._fork_s = time.monotonic() - began_s
             self._site.lane.send(SnapshotSkipped(number, name, str(error)))
+            if not isinstance(error, HinderedError):
+                self._fork_s = time.monotonic() - began_s
+            elif when is When.idle:
+                self._try_again()
             return False
         if awake is not None:
             self._wake(awake, known)
@@ -303,12 +306,16 @@ class Snapshots:
             time.sleep(LOOK_AGAIN_S)
 
     def _be_hindered(self, name: str, sight: Sight, when: When) -> None:
-        if when is When.idle and sight.passes and self._timer is None:
-            self._arm(PAUSES_S[min(self._tries, len(PAUSES_S) - 1)])
-            self._tries += 1
+        if when is When.idle and sight.passes:
+            self._try_again()
             if self._tries <= LOOKS:
                 return
         self._tell(name, sight.hindrance)
+
+    def _try_again(self) -> None:
+        if self._timer is None:
+            self._arm(PAUSES_S[min(self._tries, len(PAUSES_S) - 1)])
+            self._tries += 1
 
     def _tell(self, name: str, reason: str) -> None:
         """Say why there is none, once for each reason."""
