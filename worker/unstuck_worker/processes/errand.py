@@ -1,6 +1,7 @@
 """One ``##process`` cell, from its request to its reply.
 
-The cell runs in a fresh worker. It gets the variables that it names; when it has ended, what it has
+The cell runs in a copy of this worker, or, where a copy would not be whole or the main thread is
+busy, in a fresh one that gets the variables which the cell names. When it has ended, what it has
 bound comes back. Its outputs appear meanwhile, as those of any cell.
 
 Threads: `run` is called in a thread of the cell's own, `interrupt` in any.
@@ -8,10 +9,7 @@ Threads: `run` is called in a thread of the cell's own, `interrupt` in any.
 
 from __future__ import annotations
 
-import os
 import signal
-import socket
-import struct
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -23,6 +21,7 @@ from unstuck.protocol import (
     Finished,
     Interrupt,
     Outcome,
+    Promote,
     Receive,
     Run,
     Start,
@@ -32,16 +31,19 @@ from unstuck.protocol import (
 from unstuck.typing import MsgType, RunMode, SocketID
 from unstuck_worker.content import encode
 from unstuck_worker.job import Reply
-from unstuck_worker.processes.child import Child
+from unstuck_worker.processes.child import Fresh
+from unstuck_worker.processes.listening import Listening, peer_of
 from unstuck_worker.processes.relay import ChildEnded, Relay
 from unstuck_worker.processes.wanted import contents_for
 from unstuck_worker.transplant import donor
 from unstuck_worker.transplant.receiver import receive
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Mapping, Sequence
 
     from unstuck.jobcontext import JobContext
+    from unstuck_worker.processes.child import Child
     from unstuck_worker.shell import UnstuckShell
 
 START_S = 60.0
@@ -49,7 +51,6 @@ CARRY_S = 600.0
 KILL_S = 1.0
 """After the second interrupt: when the process is killed."""
 FOREVER_S = float("inf")
-_CREDENTIALS = struct.Struct("=iII")
 _NOTE = 1 << 48
 _GIVE = _NOTE + 1
 _CALL = "__import__('unstuck_worker.processes.giving', fromlist=['x']).{}(get_ipython(){})"
@@ -82,11 +83,14 @@ class Errand:
     def run(self) -> Reply:
         """Run the cell to its end."""
         count = self._number()
-        child = Child()
+        child, has_variables = self._start(count)
         relay = Relay(child, self._shell.lane, self._context.job)
         try:
             try:
-                self._prepare(child, relay, count)
+                if not has_variables:
+                    self._prepare(child, relay, count)
+                self._wait(child, relay, lambda: relay.is_ready, CARRY_S, "it was not ready")
+                self._ask(child, relay, _NOTE, "note", f", {count}")
                 return self._run_cell(child, relay, count)
             except ChildEnded as error:
                 relay.drain()
@@ -105,6 +109,17 @@ class Errand:
             return self._shell.counter
         return self._shell.number_elsewhere(code)
 
+    def _start(self, count: int) -> tuple[Child, bool]:
+        """Make the process; say whether it has the variables: it is a copy of this one then."""
+        kernel: Any = self._shell.kernel
+        if kernel.snapshots is not None and kernel.settings.get("snapshots") != "off":
+            from unstuck_worker.processes.forked import Forked, NoCopyError  # noqa: PLC0415
+
+            order = Promote(0, count - 1, 0, {**kernel.settings, **_OFF})
+            with suppress(NoCopyError):
+                return Forked(kernel.snapshots, order), True
+        return Fresh(), False
+
     # --- on the way there -------------------------------------------------------------------------
 
     def _prepare(self, child: Child, relay: Relay, count: int) -> None:
@@ -115,30 +130,28 @@ class Errand:
             self._session, str(kernel.connection_file or ""), settings, count, takes_over=True
         )
         child.send_main(start)
-        with _Listening() as (listening, address):
-            child.send_main(Receive(address, CARRY_S))
+        with Listening() as listening:
+            child.send_main(Receive(listening.address, CARRY_S))
             connection = self._accept(child, relay, listening)
         with connection:
             contents = contents_for(self._shell, str(self._content.get("code", "")))
             donor.serve(connection, self._shell, contents=contents)
-        self._wait(child, relay, lambda: relay.is_ready, CARRY_S, "its variables were not read")
+        self._wait(child, relay, lambda: relay.is_ready, CARRY_S, "it was not ready")
         received = relay.received
         if received is not None and received.failed:
             self._tell("did not go along", received.failed)
-        self._ask(child, relay, _NOTE, "note", "")
 
-    def _accept(self, child: Child, relay: Relay, listening: socket.socket) -> socket.socket:
+    def _accept(self, child: Child, relay: Relay, listening: Listening) -> socket.socket:
         found: list[socket.socket] = []
 
         def look() -> bool:
-            with suppress(BlockingIOError):
-                found.append(listening.accept()[0])
+            connection = listening.accept()
+            found.extend([] if connection is None else [connection])
             return bool(found)
 
         self._wait(child, relay, look, START_S, "it has not started")
         connection = found[0]
-        connection.setblocking(True)
-        if _peer(connection) != child.pid:
+        if peer_of(connection) != child.pid:
             connection.close()
             raise ChildEnded("somebody else has answered in its place")
         return connection
@@ -189,8 +202,8 @@ class Errand:
     def _bring_back(self, child: Child, relay: Relay, count: int) -> None:
         """Take what the cell has bound into this session, and name what cannot come."""
         known = {name: one for name, one in dict(self._shell.user_ns).items() if callable(one)}
-        with _Listening() as (listening, address):
-            expressions = {"answer": _CALL.format("give", f", {address!r}, {count}")}
+        with Listening() as listening:
+            expressions = {"answer": _CALL.format("give", f", {listening.address!r}, {count}")}
             content = {"code": "", "silent": True, "user_expressions": expressions}
             child.send_main(self._order(_GIVE, content))
             connection = self._accept(child, relay, listening)
@@ -257,30 +270,9 @@ class Errand:
         return Reply(Outcome.error, encode(reply))
 
 
-def _peer(connection: socket.socket) -> int:
-    """Give the process id at the other end."""
-    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-    return int(_CREDENTIALS.unpack(credentials)[0])
-
-
 def _how(code: int | None, reason: str) -> str:
     if code is None or code == 0:
         return reason
     if code < 0:
         return f"signal {-code} ({signal.Signals(-code).name})"
     return f"exit code {code}"
-
-
-class _Listening:
-    """Listen on an address that nobody can guess."""
-
-    def __enter__(self) -> tuple[socket.socket, str]:
-        address = os.urandom(16).hex()
-        self._listening = socket.socket(socket.AF_UNIX)
-        self._listening.bind(f"\0{address}")
-        self._listening.listen(1)
-        self._listening.setblocking(False)
-        return self._listening, address
-
-    def __exit__(self, *_: object) -> None:
-        self._listening.close()

@@ -19,9 +19,12 @@ class Noted:
     variables: dict[str, object] = {}  # noqa: RUF012  (replaced, never changed)
 
 
-def note(shell: Any) -> None:  # noqa: ANN401  (IPython's is untyped)
-    """Note what there is before the cell runs."""
+def note(shell: Any, count: int) -> None:  # noqa: ANN401  (IPython's is untyped)
+    """Note what there is before the cell runs; its number and line in the history are given."""
+    shell.counter = count
     Noted.variables = variables_of(shell)
+    if shell.history_manager is not None:
+        shell.history_manager.enabled = False
 
 
 def give(shell: Any, address: str, count: int) -> list[str]:  # noqa: ANN401

@@ -47,6 +47,10 @@ class ForkFailedError(Exception):
     """There is no copy; the worker goes on."""
 
 
+class HinderedError(ForkFailedError):
+    """Nothing was forked; a moment later it may be possible."""
+
+
 @dataclass
 class Awake:
     """What a copy knows when the broker has called it."""
@@ -55,6 +59,8 @@ class Awake:
     fds: list[int]
     recipes: descriptors.Recipes
     random_state: Any = None
+    uncloseable: list[Any] = field(default_factory=list)
+    """Objects that must live for ever in a copy."""
     timers: dict[int, tuple[float, float]] = field(default_factory=dict)
     """Those of `signal.setitimer`: a fork takes none along."""
 
@@ -70,6 +76,8 @@ class Bed:
     """The worker's own descriptors."""
     ready: Callable[[int], CopyReady]
     """Makes the copy's message to the broker, given its process id."""
+    find_uncloseable: Callable[[], list[Any]]
+    """Finds what must live for ever in a copy."""
 
 
 def fork_copy(bed: Bed, deadline_s: float, look: Callable[[], str]) -> Awake | None:
@@ -98,7 +106,7 @@ def fork_copy(bed: Bed, deadline_s: float, look: Callable[[], str]) -> Awake | N
         try:
             hindrance = look()
             if hindrance:
-                raise ForkFailedError(hindrance)
+                raise HinderedError(hindrance)
             child = os.fork()
             if not child:
                 awake = _sleep(bed)
@@ -120,24 +128,27 @@ def fork_copy(bed: Bed, deadline_s: float, look: Callable[[], str]) -> Awake | N
 def _sleep(bed: Bed) -> Awake:
     """Be the copy: let go of everything, tell the broker, and wait."""
     try:
+        # First: the original goes on when the child has ended, and may close a file at once.
+        recipes = descriptors.deaden(bed.ours)
         orphan.orphan_self()
         os.setsid()
         if not orphan.await_adoption(bed.broker):
             os._exit(1)
         process.die_with_parent(bed.broker)
-        recipes = descriptors.deaden(bed.ours)
         with socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(CONNECT_S)
             connection.connect(f"\0{bed.address}")
             connection.settimeout(None)
             connection.sendall(b"".join(encode(bed.ready(os.getpid()))))
+            # Now, while nobody waits for it.
+            uncloseable = bed.find_uncloseable()
             order, fds = _await_order(connection)
         while signal.sigpending():
             # What came while we slept was not meant for us.
             signal.sigtimedwait(signal.sigpending(), 0)
     except BaseException:  # noqa: BLE001  (nobody is there to be told: we are only a copy)
         os._exit(1)
-    return Awake(order, fds, recipes)
+    return Awake(order, fds, recipes, uncloseable=uncloseable)
 
 
 def _await_order(connection: socket.socket) -> tuple[Promote | Donate, list[int]]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from unstuck.protocol import CopyReady, Donate, SnapshotSkipped, Snapshotted, Snapshotting
 from unstuck.typing import Tags
 from unstuck_worker.snapshots import children, executors, holdings, hooks
-from unstuck_worker.snapshots.fork import Bed, ForkFailedError, fork_copy
+from unstuck_worker.snapshots.fork import Bed, ForkFailedError, HinderedError, fork_copy
 from unstuck_worker.snapshots.look import Look, Sight, busy_reason, is_memory_short
 from unstuck_worker.snapshots.policy import (
     IDLE_S,
@@ -26,9 +26,11 @@ from unstuck_worker.snapshots.policy import (
     mix_cost,
     whole_cost,
 )
+from unstuck_worker.snapshots.revival import find_uncloseable
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Callable
 
     from unstuck.jobcontext import JobContext
     from unstuck_worker.snapshots.fork import Awake
@@ -90,7 +92,7 @@ class Snapshots:
         if self._take_named():
             return True
         when = When.asked if Tags.snapshot in tags else When.before_cell
-        if self._site.is_busy() or (when is When.before_cell and not self._is_worth_asking()):
+        if not self._is_open() or (when is When.before_cell and not self._is_worth_asking()):
             return False
         woken = self._consider(when)
         self._began_s = time.monotonic()
@@ -133,7 +135,7 @@ class Snapshots:
 
     def _take_named(self) -> bool:
         """Take those that were asked for by name; True in a copy."""
-        while self._names and not self._site.is_busy():
+        while self._names and self._is_open():
             if self._take(self._names.popleft(), When.asked):
                 return True
         return False
@@ -148,13 +150,17 @@ class Snapshots:
     def _share(self) -> float:
         return float(self._site.settings.get("snapshot_share", 0.1))
 
+    def _is_open(self) -> bool:
+        """Say whether a snapshot is possible: no cell runs, and the process is not to end."""
+        return not (self._site.is_busy() or self._site.is_stopping())
+
     def _arm(self, delay_s: float) -> None:
         self._timer = self._site.loop.call_later(delay_s, self._on_timer)
 
     def _on_timer(self) -> None:
         """Take one if the queue is idle; a cell that ends later sets the timer again."""
         self._timer = None
-        if self._site.is_busy():
+        if not self._is_open():
             return
         left_s = self._ended_s + IDLE_S - time.monotonic()
         if left_s > 0.001:
@@ -221,8 +227,11 @@ class Snapshots:
             awake = fork_copy(self._bed(number, name, cell, sight), FORK_DEADLINE_S, busy_reason)
         except ForkFailedError as error:
             self._site.release_writers()
-            self._fork_s = time.monotonic() - began_s
             self._site.lane.send(SnapshotSkipped(number, name, str(error)))
+            if not isinstance(error, HinderedError):
+                self._fork_s = time.monotonic() - began_s
+            elif when is When.idle:
+                self._try_again()
             return False
         if awake is not None:
             self._wake(awake, known)
@@ -231,6 +240,51 @@ class Snapshots:
         self._note_taken(time.monotonic() - began_s)
         self._site.lane.send(Snapshotted(number, self._fork_s, self._faults_before, cell))
         return False
+
+    def lend_soon(
+        self, address: str, is_wanted: Callable[[], bool], answer: Callable[[str], None]
+    ) -> None:
+        """Fork a copy that reports at ``address``, when the main thread is free; from any thread.
+
+        ``answer`` is told what hinders it, or nothing. The copy is no snapshot.
+        """
+        self._site.loop.call_soon_threadsafe(self._lend, address, is_wanted, answer)
+
+    def _lend(
+        self, address: str, is_wanted: Callable[[], bool], answer: Callable[[str], None]
+    ) -> None:
+        if not is_wanted():
+            return
+        if self._timer is not None:  # The one timer that is the worker's own.
+            self._timer.cancel()
+            self._timer = None
+            self._site.loop.call_soon(self._arm_again)
+        if self._site.has_jobs() or self._site.has_foreign_calls():
+            answer("something waits in the event loop, and would go on twice")
+            return
+        sight = self._see(When.before_cell)
+        if sight.hindrance:
+            answer(sight.hindrance)
+            return
+        known, awake = children.living(), None
+        hindrance = ", ".join(sight.reasons)
+        if not hindrance:
+            try:
+                self._look.pause_pools()
+                bed = self._bed(0, "", self._site.shell.counter - 1, sight)
+                bed.address = address
+                awake = fork_copy(bed, FORK_DEADLINE_S, busy_reason)
+            except ForkFailedError as error:
+                hindrance = str(error)
+        if awake is not None:
+            self._wake(awake, known)
+            return
+        self._site.release_writers()
+        answer(hindrance)
+
+    def _arm_again(self) -> None:
+        if self._timer is None and self._policy != "off":
+            self._arm(IDLE_S)
 
     def _see(self, when: When) -> Sight:
         """Look; before a cell look again at once at what may be gone in a moment.
@@ -252,12 +306,16 @@ class Snapshots:
             time.sleep(LOOK_AGAIN_S)
 
     def _be_hindered(self, name: str, sight: Sight, when: When) -> None:
-        if when is When.idle and sight.passes and self._timer is None:
-            self._arm(PAUSES_S[min(self._tries, len(PAUSES_S) - 1)])
-            self._tries += 1
+        if when is When.idle and sight.passes:
+            self._try_again()
             if self._tries <= LOOKS:
                 return
         self._tell(name, sight.hindrance)
+
+    def _try_again(self) -> None:
+        if self._timer is None:
+            self._arm(PAUSES_S[min(self._tries, len(PAUSES_S) - 1)])
+            self._tries += 1
 
     def _tell(self, name: str, reason: str) -> None:
         """Say why there is none, once for each reason."""
@@ -283,7 +341,8 @@ class Snapshots:
                 is_faithful=not sight.reasons and not sight.lost,
             )
 
-        return Bed(self._site.address, self._site.broker, self._site.ends, ready)
+        site = self._site
+        return Bed(site.address, site.broker, site.ends, ready, find_uncloseable)
 
     def _note_taken(self, took_s: float) -> None:
         faults, self._system_s = _usage()

@@ -6,6 +6,7 @@ Threads: the main thread, which is the only one at first.
 from __future__ import annotations
 
 import asyncio
+import gc
 import random
 import selectors
 import signal
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from unstuck_worker.snapshots import executors
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 _kept: list[object] = []
 """What must never be closed or freed: its library would crash, or end what is not its own."""
@@ -61,6 +62,8 @@ def revive_timers(timers: Mapping[int, tuple[float, float]]) -> None:
 def revive_imports() -> None:
     """Forget imports that another thread had begun: nobody would ever end them."""
     frozen: Any = sys.modules["_frozen_importlib"]
+    if not frozen._module_locks:  # noqa: SLF001
+        return  # Nobody imports: a look at thousands of modules would copy their pages.
     frozen._module_locks.clear()  # noqa: SLF001
     frozen._blocking_on.clear()  # noqa: SLF001
     for name, module in list(sys.modules.items()):
@@ -79,14 +82,13 @@ def revive_pools() -> None:
     process = sys.modules.get("multiprocessing.process")
     if process is not None:
         process._children.clear()  # noqa: SLF001
-    for name, module in list(sys.modules.items()):
-        if name.endswith(".resource_tracker") and hasattr(module, "_resource_tracker"):
-            tracker: Any = module._resource_tracker  # noqa: SLF001
-            tracker._fd = tracker._pid = None  # noqa: SLF001
-            tracker._lock = type(tracker._lock)()  # noqa: SLF001
-        elif name.endswith(".reusable_executor") and hasattr(module, "_executor"):
-            _kept.append(module._executor)  # noqa: SLF001
-            module._executor = None  # type: ignore[attr-defined]  # noqa: SLF001
+    for tracking in _loaded("multiprocessing.resource_tracker", "backend.resource_tracker"):
+        tracker: Any = tracking._resource_tracker  # noqa: SLF001
+        tracker._fd = tracker._pid = None  # noqa: SLF001
+        tracker._lock = type(tracker._lock)()  # noqa: SLF001
+    for reusable in _loaded("reusable_executor"):
+        _kept.append(reusable._executor)  # noqa: SLF001
+        reusable._executor = None  # noqa: SLF001
     forkserver = sys.modules.get("multiprocessing.forkserver")
     if forkserver is not None:
         server: Any = forkserver._forkserver  # noqa: SLF001
@@ -94,16 +96,30 @@ def revive_pools() -> None:
         server._forkserver_pid = None  # noqa: SLF001
 
 
-def keep_duckdb() -> None:
-    """Never close duckdb's old connections: that joins threads which are not there, and crashes."""
-    duckdb = sys.modules.get("duckdb")
-    kind: Any = getattr(duckdb, "DuckDBPyConnection", None)
-    if kind is None:
-        return
-    import gc  # noqa: PLC0415
+def _loaded(*names: str) -> Iterable[Any]:
+    """Give the modules of these names that are loaded: as they are, in loky, in joblib's loky."""
+    for package in ("", "loky.", "joblib.externals.loky."):
+        for name in names:
+            module = sys.modules.get(f"{package}{name}")
+            if module is not None:
+                yield module
 
-    old = [value for value in gc.get_objects() if isinstance(value, kind)]
-    if not old:
+
+def find_uncloseable() -> list[Any]:
+    """Find what must never be closed in a copy: duckdb's connections join threads then, and crash.
+
+    Only read, so that no page is copied; with many objects it takes a while.
+    """
+    kind = _duckdb_connection()
+    if kind is None:
+        return []
+    return [value for value in gc.get_referrers(kind) if type(value) is kind]
+
+
+def keep_open(old: list[Any]) -> None:
+    """Let these connections live for ever; new ones close as ever."""
+    kind = _duckdb_connection()
+    if kind is None or not old:
         return
     _kept.extend(old)
     known = {id(value) for value in old}
@@ -115,6 +131,10 @@ def keep_duckdb() -> None:
 
     kind.close = close_new
     kind.__exit__ = lambda self, *_: close_new(self)
+
+
+def _duckdb_connection() -> Any:  # noqa: ANN401
+    return getattr(sys.modules.get("duckdb"), "DuckDBPyConnection", None)
 
 
 def revive_callers() -> None:

@@ -82,6 +82,10 @@ class Site:
         """Say whether a cell of the queue runs, or code of any job in this thread."""
         return self._interrupts.is_main_busy()
 
+    def is_stopping(self) -> bool:
+        """Say whether the worker was asked to end."""
+        return self._interrupts.is_stopping
+
     def hold_writers(self) -> bool:
         """Keep other threads from lane and history until `release_writers`: a fork comes.
 
@@ -99,6 +103,10 @@ class Site:
         """Let other threads go on."""
         self.lane.release()
         self.history.release()
+
+    def has_jobs(self) -> bool:
+        """Say whether a job of the main thread waits for something."""
+        return any(not task.done() for task in self._tasks)
 
     def beside(self) -> list[str]:
         """Name the jobs that run beside the queue: a copy loses them."""
@@ -129,7 +137,7 @@ class Site:
         revival.revive_imports()
         self._take_place(order)
         revival.revive_pools()
-        revival.keep_duckdb()
+        revival.keep_open(awake.uncloseable)
         self._announce()
         revival.revive_timers(awake.timers)
 
