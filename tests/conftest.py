@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Protocol
 import psutil
 import pytest
 
-pytest.register_assert_rewrite("e2e.kernel_client", "e2e.result")
+pytest.register_assert_rewrite(
+    "e2e.kernel_client", "e2e.result", "worker.broker_double", "worker.copies_double"
+)
 
 from e2e.kernel_client import Kernel  # noqa: E402 - after the rewrite of its asserts
 from e2e.spec import KERNEL, OURS, spec_for_tests, write_spec  # noqa: E402

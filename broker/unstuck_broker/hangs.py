@@ -38,8 +38,10 @@ class Hangs:
 
     def progress(self, event: WorkerProgress, now: float) -> None:
         """Take what the watch saw; order the stack once the hang is long enough to be told."""
-        after_s = self._core.config.hang_report_s
-        if event.gil_free or not self._core.running or not after_s:
+        core = self._core
+        after_s = core.config.hang_report_s
+        is_reviving = core.revival.attempt is not None
+        if event.gil_free or not core.running or not after_s or is_reviving:
             self._end(now)
             return
         if self._since_s is None:

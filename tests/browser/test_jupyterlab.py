@@ -48,8 +48,12 @@ display(waiting)
 await pressed.wait()
 print("went on")"""
 FAIL = "1 / 0"
+KILLED = """\
+import os, time
+time.sleep(0.5)
+os.kill(os.getpid(), 9)"""
 
-SOURCES = [HELLO, PICTURE, WIDGETS, LOOP, VARIABLE, ASK, WAIT, FAIL]
+SOURCES = [HELLO, PICTURE, WIDGETS, LOOP, VARIABLE, ASK, WAIT, FAIL, KILLED]
 CELL = {source: number for number, source in enumerate(SOURCES)}
 
 
@@ -112,6 +116,17 @@ def test_a_button_is_heard_by_the_cell_that_waits_for_it(page: NotebookPage) -> 
     page.click(CELL[WAIT], ".jupyter-button")
     page.wait_until_ended(CELL[WAIT])
     assert "went on" in page.text(CELL[WAIT])
+
+
+@ours  # others lose the process, the variables and the widgets
+def test_a_button_made_before_a_killed_cell_still_works(page: NotebookPage) -> None:
+    page.run(CELL[WIDGETS])
+    page.run(CELL[VARIABLE])
+    text = page.run(CELL[KILLED])
+    assert "The variables are as they were before this cell" in text
+    page.click(CELL[WIDGETS], ".jupyter-button")
+    page.wait_for_text(CELL[WIDGETS], "now 4")
+    assert page.run(CELL[VARIABLE]) != "kept: 1"
 
 
 def test_the_restart_button_gives_a_fresh_kernel(page: NotebookPage) -> None:

@@ -10,9 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
-pytest.register_assert_rewrite("worker.copies_double")
-
-from worker.copies_double import SnapshotDouble  # noqa: E402 - after the rewrite of its asserts
+from worker.copies_double import SnapshotDouble
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -6,9 +6,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 
-pytest.register_assert_rewrite("worker.broker_double")
-
-from worker.broker_double import WorkerDouble  # noqa: E402 - after the rewrite of its asserts
+from worker.broker_double import WorkerDouble
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="needs Linux")
 
 HANG = (
-    "import ctypes; m = ctypes.create_string_buffer(64); c = ctypes.PyDLL(None)"
-    "; c.pthread_mutex_lock(m); c.pthread_mutex_lock(m)"
+    "import ctypes; m = ctypes.create_string_buffer(64); c = ctypes.PyDLL(None)\n"
+    "c.pthread_mutex_lock(m); print('it runs')\nc.pthread_mutex_lock(m)"
 )
 """C code that holds the GIL, until its process is killed."""
 
@@ -120,7 +120,8 @@ def test_an_interrupt_ends_it_alone_and_keeps_what_it_bound(worker: WorkerDouble
 
 
 def test_one_that_hangs_in_c_code_is_killed_alone(worker: WorkerDouble) -> None:
-    job = start_and_await(worker, HANG)
+    job = start(worker, HANG)
+    worker.wait_for(lambda: "it runs" in worker.jobs[job].text(), 60)
     (child,) = psutil.Process(worker.process.pid).children()
     worker.interrupt(job)
     worker.interrupt(job, hard=True)

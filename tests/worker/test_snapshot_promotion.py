@@ -12,10 +12,7 @@ import pytest
 
 from unstuck.protocol import Finished
 from unstuck.typing import MsgType, RunMode
-
-pytest.register_assert_rewrite("worker.copies_double")
-
-from worker.copies_double import SnapshotDouble  # noqa: E402 - after the rewrite of its asserts
+from worker.copies_double import SnapshotDouble
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -7,9 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-pytest.register_assert_rewrite("worker.copies_double")
-
-from worker.copies_double import SnapshotDouble  # noqa: E402 - after the rewrite of its asserts
+from worker.copies_double import SnapshotDouble
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -115,6 +115,7 @@ def test_two_names_of_one_object_stay_one_object() -> None:
 
 
 def test_variables_that_share_nothing_do_not_travel_together() -> None:
+    pytest.importorskip("pandas")
     carriage = Carriage(
         namespace_of(
             """
@@ -138,6 +139,7 @@ def test_what_hangs_on_a_variable_with_millions_of_objects_stays_the_same(
 
 
 def test_large_arrays_stay_out_of_the_pickle_and_can_be_written() -> None:
+    pytest.importorskip("numpy")
     carriage = Carriage(namespace_of("import numpy as np\nx = np.zeros(100_000)\ny = x[::2]"))
     (group,) = [group for group in carriage.groups if "x" in group.names]
     assert len(group.body) < 1000

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import struct
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -17,8 +18,11 @@ _CREDENTIALS = struct.Struct("=iII")
 class Listening:
     """Listens on an abstract AF_UNIX address."""
 
+    def __init__(self, address: str = "") -> None:
+        """Listen on a new address, or on one that only the other one knows."""
+        self.address = address or os.urandom(16).hex()
+
     def __enter__(self) -> Self:
-        self.address = os.urandom(16).hex()
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.bind(f"\0{self.address}")
         self._socket.listen(1)
@@ -39,10 +43,13 @@ class Listening:
         return None
 
     def accept_within(self, limit_s: float) -> socket.socket | None:
-        """Wait for a connection."""
-        self._socket.settimeout(limit_s)
-        with suppress(TimeoutError):
-            return self.accept()
+        """Wait for a connection of this user's; any user can connect."""
+        end_s = time.monotonic() + limit_s
+        while (left_s := end_s - time.monotonic()) > 0:
+            self._socket.settimeout(left_s)
+            with suppress(TimeoutError):
+                if (connection := self.accept()) is not None:
+                    return connection
         return None
 
 

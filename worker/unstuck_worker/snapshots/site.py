@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import socket
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from unstuck_worker.snapshots import descriptors, revival
@@ -147,15 +146,13 @@ class Site:
             self._become_child()
             revival.revive_random(awake.random_state)
             revival.revive_imports()
+            from unstuck_worker.processes.listening import Listening  # noqa: PLC0415  (as below)
             from unstuck_worker.transplant import donor  # noqa: PLC0415  (only a donor needs it)
 
-            with socket.socket(socket.AF_UNIX) as listening:
-                listening.bind(f"\0{order.address}")
-                listening.listen(1)
-                listening.settimeout(order.deadline_s)
-                connection, _ = listening.accept()
-            with connection:
-                connection.settimeout(None)
-                donor.serve(connection, self.shell)
+            with Listening(order.address) as listening:
+                connection = listening.accept_within(order.deadline_s)
+            if connection is not None:
+                with connection:
+                    donor.serve(connection, self.shell)
         finally:
             os._exit(0)

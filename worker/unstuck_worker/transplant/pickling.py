@@ -14,6 +14,7 @@ import io
 import pickle
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from sys import getrefcount
 from types import CellType, CodeType, FunctionType
 from typing import TYPE_CHECKING, Any
@@ -31,9 +32,6 @@ PROTOCOL = 5
 OUT_OF_BAND_BYTES = 1 << 16
 """Buffers from this size on stay out of the pickle: they are not copied."""
 _MEMO_ENTRY_BYTES = 16
-_ONE_OWNER = 5
-"""References to an object with one owner, where it is looked at: the pickler's memo and its copy,
-the variable that names it, and the call that counts."""
 
 
 @dataclass(frozen=True)
@@ -165,17 +163,29 @@ class VariablePickler(cloudpickle.Pickler):  # type: ignore[misc]  # it has no t
         What two variables share has two owners, or its one owner is shared.
         """
         matters, by_value = self._origin.identities, self._by_value
+        one_owner = _references_of_one_owner()
         with collector_off():  # One tuple for each object is made here.
             memo: dict[int, tuple[int, object]] = self.memo.copy()
             kept = {
                 key: obj
                 for key, (_, obj) in memo.items()
-                if getrefcount(obj) > _ONE_OWNER
+                if getrefcount(obj) > one_owner
                 and matters[type(obj)]
                 and (key in by_value or not isinstance(obj, FunctionType))
             }
             del memo
         return {key: obj for key, obj in kept.items() if key not in matters.of_classes}
+
+
+@cache
+def _references_of_one_owner() -> int:
+    """Count the references to an object with one owner, seen as `identities` sees it."""
+    owner: list[list[int]] = [[]]
+    pickler = pickle.Pickler(io.BytesIO(), PROTOCOL)
+    pickler.dump(owner)
+    memo: Any = pickler.memo.copy()
+    counts = {key: getrefcount(obj) for key, (_, obj) in memo.items()}
+    return counts[id(owner[0])]
 
 
 @contextmanager
