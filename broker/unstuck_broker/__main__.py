@@ -21,6 +21,7 @@ USAGE = "usage: python -P -m unstuck_broker [-f CONNECTION_FILE] [--set NAME=VAL
 
 def main(arguments: list[str]) -> int:
     """Run a kernel until it is shut down; give the exit code, 2 for bad settings or files."""
+    parent = os.getppid()  # Now: a launcher that dies while we start has gone unseen.
     if "-h" in arguments or "--help" in arguments:
         sys.stdout.write(USAGE + "\n")
         return 0
@@ -34,7 +35,7 @@ def main(arguments: list[str]) -> int:
     from unstuck.errors import ConfigError  # noqa: PLC0415 - after the worker was started
 
     try:
-        return _run(arguments, worker, template)
+        return _run(arguments, parent, worker, template)
     except ConfigError as error:
         kill_all({worker.pid})
         template.end()
@@ -55,10 +56,10 @@ def first_worker() -> WorkerProcess:
     return fork_worker()
 
 
-def _run(arguments: list[str], worker: WorkerProcess, template: Template) -> int:
+def _run(arguments: list[str], parent: int, worker: WorkerProcess, template: Template) -> int:
     from unstuck_broker.options import parse  # noqa: PLC0415 - after the worker was started
 
-    options = parse(arguments, os.environ)
+    options = parse(arguments, os.environ, parent)
     from unstuck_broker.start import run  # noqa: PLC0415
 
     return run(options, worker, template)

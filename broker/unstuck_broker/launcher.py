@@ -21,11 +21,13 @@ def watch_launcher(
 
     Args:
         loop: the broker's.
-        pid: the launcher; one that is not our parent is not watched, since its number may mean
-            another process here (a container, a wrapper that went away).
+        pid: the launcher, our parent when we started; it may be gone by now.
         gone: called in the loop.
     """
-    if pid is None or os.getppid() != pid:
+    if pid is None:
+        return
+    if os.getppid() != pid:
+        loop.call_soon(gone)
         return
     exit_fd = watch_fd(pid)
     if exit_fd is None:

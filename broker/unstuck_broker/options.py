@@ -27,8 +27,16 @@ class Options(Struct, frozen=True):
     """The process whose end is the kernel's end, where a KernelManager has named itself."""
 
 
-def parse(arguments: list[str], environment: Mapping[str, str]) -> Options:
+def parse(
+    arguments: list[str], environment: Mapping[str, str], parent: int | None = None
+) -> Options:
     """Read the command line, and from the environment who has launched us.
+
+    Args:
+        arguments: without the program's name.
+        environment: the process's.
+        parent: our parent when we started; a launcher that is another process is not watched, since
+            its number may mean somebody else here (a container, a wrapper that went away).
 
     Raises:
         ConfigError: an unknown option, one without its value, or a bad setting.
@@ -54,5 +62,5 @@ def parse(arguments: list[str], environment: Mapping[str, str]) -> Options:
             raise ConfigError(f"unknown option {argument!r}; see --help")
     # jupyter_client sets it, unless the kernel shall outlive its launcher.
     launcher = environment.get("JPY_PARENT_PID", "")
-    launcher_pid = int(launcher) if launcher.isdecimal() else None
-    return Options(parse_settings(pairs), connection_file, launcher_pid)
+    is_parent = launcher.isdecimal() and int(launcher) == parent
+    return Options(parse_settings(pairs), connection_file, parent if is_parent else None)

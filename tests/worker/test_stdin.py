@@ -18,12 +18,17 @@ def wait_for_question(worker: WorkerDouble) -> tuple[int, str, bool]:
     return request.job, request.prompt, request.password
 
 
-@pytest.mark.parametrize("mode", list(RunMode))
+@pytest.mark.parametrize("mode", [mode for mode in RunMode if mode is not RunMode.process])
 def test_input_gives_the_answer_in_every_mode(worker: WorkerDouble, mode: RunMode) -> None:
     job = worker.submit("input('name? ')", mode=mode)
     assert wait_for_question(worker) == (job, "name? ", False)
     worker.answer("Ada")
     assert worker.wait(job).result == "'Ada'"
+
+
+def test_input_in_a_process_of_its_own_fails_at_once(worker: WorkerDouble) -> None:
+    job = worker.submit("input('name? ')", mode=RunMode.process)
+    assert worker.wait(job).reply["ename"] == "StdinNotImplementedError"
 
 
 def test_getpass_hides_what_is_typed(worker: WorkerDouble) -> None:

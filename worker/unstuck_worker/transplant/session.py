@@ -85,11 +85,10 @@ def adopt(shell: Any, values: Mapping[str, object], *, is_fresh: bool) -> dict[s
     that has run cells of its own these stay, and the values join what is there.
     """
     missing: dict[str, str] = {}
-    shell.user_ns.update({name: value for name, value in values.items() if is_variable(name)})
-    for name in LAST:
-        if name in values and is_fresh:
-            setattr(shell.displayhook, name, values[name])
-            shell.user_ns_hidden[name] = values[name]
+    variables = {name: value for name, value in values.items() if is_variable(name)}
+    last = {name: variables.pop(name) for name in LAST if name in variables}
+    shell.user_ns.update(variables)
+    _set_last(shell, last if is_fresh else _pushed(shell, last))
     outputs = shell.user_ns["_oh"]
     for name, value in values.items():
         number = out_number(name)
@@ -106,6 +105,22 @@ def adopt(shell: Any, values: Mapping[str, object], *, is_fresh: bool) -> dict[s
             except Exception as error:  # noqa: BLE001  (whatever its library says)
                 missing[name] = told(error)
     return missing
+
+
+def _pushed(shell: Any, last: dict[str, object]) -> dict[str, object]:  # noqa: ANN401
+    """Give what the underscores are with one more result; nothing where the user has set them."""
+    hook, namespace = shell.displayhook, shell.user_ns
+    is_set = any(namespace.get(name, "") is not getattr(hook, name) for name in LAST)
+    if is_set or "_" not in last:
+        return {}
+    return dict(zip(LAST, (last["_"], namespace["_"], namespace["__"]), strict=True))
+
+
+def _set_last(shell: Any, last: dict[str, object]) -> None:  # noqa: ANN401
+    """Set the underscores as the results of cells: the next result moves them on."""
+    for name, value in last.items():
+        setattr(shell.displayhook, name, value)
+    shell.push(last, interactive=False)
 
 
 def _restore_history(shell: Any, found: Any) -> None:  # noqa: ANN401
