@@ -18,7 +18,7 @@ from unstuck_worker.snapshots.fork import Bed, ForkFailedError, HinderedError, f
 from unstuck_worker.snapshots.look import Look, Sight, busy_reason, is_memory_short
 from unstuck_worker.snapshots.policy import (
     IDLE_S,
-    MIN_COST_S,
+    MIN_RISK_S,
     Decision,
     Moment,
     When,
@@ -103,7 +103,7 @@ class Snapshots:
         policy = self._policy
         if policy != "auto" or not self._cells:
             return policy != "off"
-        return self._risk_s * self._share > max(self._cost_s, MIN_COST_S)
+        return self._risk_s > MIN_RISK_S and self._risk_s * self._share > self._cost_s
 
     def cell_ended(self, _task: object = None) -> None:
         """Note that a queue cell has ended, its reply is out; take what was asked for."""

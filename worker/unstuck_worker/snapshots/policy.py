@@ -13,6 +13,8 @@ IDLE_S = 0.02
 """How long nothing runs before the queue counts as idle."""
 IDLE_COST_S = 0.25
 """While nobody waits a snapshot may cost this much whatever the cells before it took."""
+MIN_RISK_S = 0.25
+"""In a run without pauses so little work is not worth a snapshot, however cheap that is."""
 MIN_COST_S = 0.002
 """What a snapshot is taken to cost at least: what the fork slows down later is not measured."""
 FAULT_S = 1e-6, 1e-5
@@ -85,7 +87,8 @@ def decide(moment: Moment) -> Decision:
     if moment.when is When.before_cell:
         # What changed beside the cells is worth the time in which it did.
         worth_s = moment.since_s if moment.is_dirty and not moment.cells else moment.risk_s
-        return TAKE if worth_s * moment.share > cost_s else NOTHING_NEW
+        is_worth_it = worth_s > MIN_RISK_S and worth_s * moment.share > cost_s
+        return TAKE if is_worth_it else NOTHING_NEW
     if moment.cells and moment.fork_s <= IDLE_COST_S:
         return TAKE
     worth_s = max(moment.risk_s, moment.since_s)
