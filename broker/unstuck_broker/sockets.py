@@ -13,6 +13,7 @@ import errno
 import os
 import socket
 import stat
+import threading
 import time
 from collections import deque
 from pathlib import Path
@@ -47,6 +48,8 @@ EXCHANGE_S = 10.0
 _POLLIN = int(zmq.POLLIN)
 _EVENTS = int(zmq.EVENTS)
 _RCVMORE = int(zmq.RCVMORE)
+_TERM_S = 1.0
+"""How much longer than its sockets linger zmq may take to end."""
 _REFUSED = (zmq.EAGAIN, zmq.EHOSTUNREACH)
 _NOBLOCK = int(zmq.NOBLOCK)
 _MORE = int(zmq.NOBLOCK | zmq.SNDMORE)
@@ -214,7 +217,10 @@ class Sockets:
         for closing in self._sockets.values():
             closing.close(linger=linger_ms)
         self._sockets.clear()
-        self._context.term()
+        # Seen to wait for ever, once, after large messages that nobody had read.
+        ending = threading.Thread(target=self._context.term, name="unstuck-term", daemon=True)
+        ending.start()
+        ending.join(linger_ms / 1000 + _TERM_S)
         for path in self._ipc_paths:
             path.unlink(missing_ok=True)
         self._ipc_paths.clear()
