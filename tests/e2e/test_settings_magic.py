@@ -29,7 +29,8 @@ def test_all_settings_are_shown_with_the_values_that_hold(kernel: Kernel) -> Non
     plain = {name: str(value) for name, value in msgspec.structs.asdict(Config()).items()}
     expected = {name: (value, False) for name, value in plain.items()}
     expected |= {name: (value, True) for name, value in GIVEN.items()}
-    expected["ipython_arguments"] = ("(none)", False)
+    for name in ("ipython_arguments", "autosave_file", "restore_file"):
+        expected[name] = ("(none)", False)
     assert _shown(kernel) == expected
 
 

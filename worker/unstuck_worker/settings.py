@@ -142,7 +142,7 @@ def table(settings: Mapping[str, Any], only: str | None = None) -> str:
 def _plain(value: object) -> str:
     if isinstance(value, list):
         return " ".join(map(str, value)) or "(none)"
-    return str(value)
+    return str(value) or "(none)"
 
 
 @cache
