@@ -34,6 +34,7 @@ class StartKernel(Protocol):
         name: str = ...,
         *,
         settings: Sequence[str] = ...,
+        options: Sequence[str] = ...,
         cwd: Path | None = ...,
         env: dict[str, str] | None = ...,
         prepare: Callable[[KernelManager], None] | None = ...,
@@ -100,6 +101,7 @@ def _starter(kernel_name: str, folder: Path) -> Iterator[StartKernel]:
         name: str = kernel_name,
         *,
         settings: Sequence[str] = (),
+        options: Sequence[str] = (),
         cwd: Path | None = None,
         env: dict[str, str] | None = None,
         prepare: Callable[[KernelManager], None] | None = None,
@@ -111,7 +113,7 @@ def _starter(kernel_name: str, folder: Path) -> Iterator[StartKernel]:
             log,
             cwd=cwd,
             env=env,
-            extra_arguments=arguments,
+            extra_arguments=[*arguments, *options],
             prepare=prepare,
         )
         started.append(kernel)

@@ -31,6 +31,7 @@ PURE = {
     "unstuck_broker.actions",
     "unstuck_broker.backlog",
     "unstuck_broker.comms",
+    "unstuck_broker.controlparent",
     "unstuck_broker.copies",
     "unstuck_broker.core",
     "unstuck_broker.echoes",

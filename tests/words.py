@@ -5,7 +5,15 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from unstuck.protocol import CloseSubshell, InputReply, Interrupt, OpenSubshell, Run, ToWorker
+from unstuck.protocol import (
+    CloseSubshell,
+    ControlParent,
+    InputReply,
+    Interrupt,
+    OpenSubshell,
+    Run,
+    ToWorker,
+)
 from unstuck_broker.actions import (
     Action,
     AskClient,
@@ -31,14 +39,20 @@ if TYPE_CHECKING:
 def tell(actions: Sequence[Action]) -> list[str]:
     """Say in words what was done, all of it and in order, to be compared whole.
 
-    Only the execute_input that follows each cell's busy is left out (see test_numbers.py).
+    Left out are the execute_input that follows each cell's busy (see test_numbers.py) and what a
+    worker hears of control before a job (see test_controlparent.py).
     """
-    return [_tell(action) for action in actions if not is_input(action)]
+    return [_tell(action) for action in actions if not (is_input(action) or is_parent(action))]
 
 
 def is_input(action: Action) -> bool:
     """Tell whether a cell and its number are shown."""
     return isinstance(action, PublishToClients) and action.msg_type == "execute_input"
+
+
+def is_parent(action: Action) -> bool:
+    """Tell whether the worker learns of a request on control."""
+    return isinstance(action, SendToWorker) and isinstance(action.message, ControlParent)
 
 
 def _tell(action: Action) -> str:

@@ -50,6 +50,7 @@ from unstuck_broker import recovery, replies, served
 from unstuck_broker.actions import Action, PublishToClients, SendToWorker
 from unstuck_broker.backlog import Backlog
 from unstuck_broker.comms import CommMirror
+from unstuck_broker.controlparent import LastControl
 from unstuck_broker.echoes import Echoes
 from unstuck_broker.events import (
     Asked,
@@ -134,6 +135,7 @@ class Core:
         """Of the worker whose shell is there."""
         self.last_header = NO_PARENT
         """Of the newest cell in the main queue: what has no other parent belongs to it."""
+        self.last_control = LastControl()
         self.count = 1
         """The number that the next cell gets."""
         self.last_number = 0
@@ -224,6 +226,7 @@ class Core:
         if request.channel is SocketID.stdin:
             self.questions.answer(request)
             return
+        self.last_control.heard(request)
         self.last_number += 1
         arrival = Arrival(self.last_number, request, now)
         if request.channel is SocketID.shell and self.gate.closed:
@@ -253,7 +256,9 @@ class Core:
                 self.out.refuse(request, "ValueError", str(error))
                 return
             if job.subshell is not None and job.subshell not in self.backlog.queues:
-                self.out.refuse(request, "UnknownSubshellError", f"no subshell {job.subshell!r}")
+                self.out.refuse(
+                    request, "UnknownSubshellError", replies.unknown_subshell(job.subshell)
+                )
                 return
             self._enqueue(job)
 
@@ -294,6 +299,8 @@ class Core:
         self.out.status(replies.BUSY, job.request.header_json)
         if job.is_cell and not job.is_silent:
             self._number(job)
+        if (news := self.last_control.news()) is not None:
+            self.out.order(SendToWorker(job.lane, news))
         self.out.order(SendToWorker(job.lane, job.run()))
 
     def _number(self, job: Job) -> None:

@@ -14,6 +14,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _TRAIT = re.compile(r"--[A-Z]\w*\.\w+=.*", re.DOTALL)
+_ALIASES = re.compile(
+    r"--(profile-dir|ipython-dir|autocall|cache-size|colors|theme|ext|gui|logappend|logfile"
+    r"|matplotlib|pylab)"
+)
+_FLAGS = re.compile(r"--((no-)?(autoindent|automagic|color-info|ignore-cwd|pdb|pprint)|nosep)")
+"""IPython's short names, as they stand in kernelspecs that were written for ipykernel."""
+_MAY_BE_BARE = ("--matplotlib", "--pylab")
 _IGNORED = re.compile(r"--(debug|quiet|log-level=.*|logappname=.*|no-secure)")
 """Of ipykernel; servers and tests pass them to any Python kernel."""
 
@@ -49,14 +56,16 @@ def parse(
         name, equals, value = argument.partition("=")
         if name in ("-f", "--connection-file", "--set", "--f"):
             if not equals:
-                if not waiting:
-                    raise ConfigError(f"option {name} needs a value")
-                value = waiting.pop(0)
+                value = _value_of(name, waiting)
             if name == "--set":
                 pairs.append(value)
             else:
                 connection_file = value
-        elif _TRAIT.fullmatch(argument):
+        elif name == "--profile":
+            pairs.append(f"profile={value if equals else _value_of(name, waiting)}")
+        elif _ALIASES.fullmatch(name):
+            pairs.append(f"ipython_arguments={_with_value(argument, waiting)}")
+        elif _TRAIT.fullmatch(argument) or _FLAGS.fullmatch(argument):
             pairs.append(f"ipython_arguments={argument}")
         elif not _IGNORED.fullmatch(argument):
             raise ConfigError(f"unknown option {argument!r}; see --help")
@@ -64,3 +73,18 @@ def parse(
     launcher = environment.get("JPY_PARENT_PID", "")
     is_parent = launcher.isdecimal() and int(launcher) == parent
     return Options(parse_settings(pairs), connection_file, parent if is_parent else None)
+
+
+def _value_of(name: str, waiting: list[str]) -> str:
+    if not waiting:
+        raise ConfigError(f"option {name} needs a value")
+    return waiting.pop(0)
+
+
+def _with_value(argument: str, waiting: list[str]) -> str:
+    """Join an option with its value, where that is the next argument."""
+    if "=" in argument:
+        return argument
+    if argument in _MAY_BE_BARE and (not waiting or waiting[0].startswith("-")):
+        return argument
+    return f"{argument}={_value_of(argument, waiting)}"

@@ -200,6 +200,7 @@ class Recovery:
         before = core.life.state
         if before not in (S.STARTING, S.RECOVERING):
             return
+        core.last_control.forgotten()
         is_revived = core.revival.worker_ready(now)
         core.life.advance(E.SHELL_READY)
         self._reached = S.READY

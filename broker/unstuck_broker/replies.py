@@ -130,6 +130,11 @@ def unanswered(request: Request, why: str = "the worker does not answer in time"
             return error("TimeoutError", why, history=[])
 
 
+def unknown_subshell(subshell: str) -> str:
+    """Say that there is no such subshell, in the words that clients of ipykernel know."""
+    return f"Unknown subshell_id {subshell!r}"
+
+
 def traceback_of(content: bytes) -> list[str]:
     """Read the traceback of an error reply; empty where there is none."""
     try:

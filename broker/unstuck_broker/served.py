@@ -104,7 +104,7 @@ class Served:
             if core.life.takes_jobs:
                 out.order(SendToWorker(Lane.thread, CloseSubshell(subshell)))
         else:
-            evalue = f"no subshell {subshell!r}"
+            evalue = replies.unknown_subshell(subshell)
             out.answer(request, replies.error("UnknownSubshellError", evalue, [evalue]))
             return
         out.answer(request, replies.encode(content))

@@ -17,7 +17,7 @@ from unstuck.typing import Job, Message, MsgType, RunMode, SocketID
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from unstuck.protocol import Run
+    from unstuck.protocol import ControlParent, Run
 
 
 class JobContext:
@@ -97,6 +97,18 @@ class JobContext:
             received_s=run.received_s,
             subshell=run.subshell,
             buffers=run.buffers,
+        )
+
+    @classmethod
+    def of_control(cls, parent: ControlParent) -> JobContext:
+        """Make the context of a request that runs elsewhere."""
+        return cls(
+            channel=SocketID.control,
+            header=parent.header,
+            parent_header=parent.parent_header,
+            metadata=parent.metadata,
+            content=parent.content,
+            idents=parent.idents,
         )
 
     @classmethod

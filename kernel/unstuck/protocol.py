@@ -66,6 +66,19 @@ class Run(_Message, frozen=True, tag="run"):
     buffers: list[Any] = []  # bytes-like; empty in the packed message
 
 
+class ControlParent(_Message, frozen=True, tag="control_parent"):
+    """The newest request on control that the broker has served; right before a `Run`.
+
+    Libraries find it by ``kernel.get_parent("control")``.
+    """
+
+    header: bytes
+    parent_header: bytes
+    metadata: bytes
+    content: bytes
+    idents: list[bytes]
+
+
 class InputReply(_Message, frozen=True, tag="input_reply"):
     """The answer to an `InputRequest`; thread lane. ``value`` is None when it is withdrawn."""
 
@@ -157,6 +170,7 @@ class RewindAnswer(_Message, frozen=True, tag="rewind_answer"):
 ToWorker = (
     Start
     | Run
+    | ControlParent
     | InputReply
     | Interrupt
     | Ping

@@ -46,6 +46,23 @@ def test_traits_go_to_ipython() -> None:
     assert parse([trait, "--A.b=1"]).config.ipython_arguments == [trait, "--A.b=1"]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "given"),
+    [
+        (["--profile-dir", "/p"], ["--profile-dir=/p"]),
+        (["--matplotlib", "--ext=autoreload"], ["--matplotlib", "--ext=autoreload"]),
+        (["--matplotlib", "inline", "--no-pdb"], ["--matplotlib=inline", "--no-pdb"]),
+    ],
+)
+def test_the_short_names_of_ipython_go_to_ipython(arguments: list[str], given: list[str]) -> None:
+    assert parse(arguments).config.ipython_arguments == given
+
+
+def test_a_profile_may_be_named_as_for_ipython() -> None:
+    assert parse(["--profile", "mine"]) == parse(["--profile=mine"])
+    assert parse(["--profile=mine"]).config.profile == "mine"
+
+
 def test_options_that_servers_pass_to_any_kernel_are_ignored() -> None:
     assert parse(["--debug", "--log-level=10", "--quiet"]) == Options(Config())
 
@@ -55,6 +72,8 @@ def test_options_that_servers_pass_to_any_kernel_are_ignored() -> None:
     [
         (["-f"], "option -f needs a value"),
         (["--set"], "option --set needs a value"),
+        (["--profile"], "option --profile needs a value"),
+        (["--cache-size"], "option --cache-size needs a value"),
         (["--set", "interrupt_grace_s"], "has no value"),
         (["--set", "colour=red"], "unknown setting 'colour'"),
         (["--set", "interrupt_grace_s=soon"], "bad setting"),

@@ -166,6 +166,44 @@ def test_the_kernel_object_is_what_libraries_look_for(kernel: Kernel) -> None:
     assert result.stdout.split() == ["execute_request", one, one, one, "True", "True"]
 
 
+def test_the_parent_on_control_is_the_newest_request_there(kernel: Kernel) -> None:
+    asked = kernel.request("comm_info_request", channel="control")
+    result = kernel.run_ok(
+        "kernel = get_ipython().kernel\nprint(kernel.get_parent('control')['header']['msg_id'])\n"
+        "print(kernel._parent_ident['control'] == kernel._parent_ident['shell'])"
+    )
+    assert result.stdout.split() == [asked.msg_id, "True"]
+
+
+def test_a_thread_may_write_under_another_cell_for_a_while(kernel: Kernel) -> None:
+    first = kernel.run_ok("elsewhere = get_ipython().get_parent()")
+    second = kernel.run_ok(
+        "import threading\ndef run():\n"
+        "    shell = get_ipython()\n    tokens = shell.set_thread_parent(elsewhere)\n"
+        "    print('there'); display('there'); shell.reset_thread_parent(tokens)\n"
+        "    print('here')\n"
+        "thread = threading.Thread(target=run)\nthread.start(); thread.join()"
+    )
+    kernel.wait(lambda: first.stdout == "there\n" and bool(first.displays), "the other cell")
+    assert second.stdout == "here\n"
+
+
+def test_options_of_ipykernel_in_a_kernelspec_still_mean_what_they_meant(
+    start_kernel: StartKernel, tmp_path: Path
+) -> None:
+    profile = tmp_path / "elsewhere"
+    (profile / "startup").mkdir(parents=True)
+    (profile / "startup" / "00-first.py").write_text("from_startup = 'yes'\n")
+    kernel = start_kernel(
+        options=["--profile-dir", str(profile), "--matplotlib=inline", "--no-pprint"]
+    )
+    assert kernel.evaluate("from_startup") == "'yes'"
+    assert kernel.evaluate("get_ipython().profile_dir.location") == repr(str(profile))
+    assert kernel.evaluate("get_ipython().display_formatter.formatters['text/plain'].pprint") == (
+        "False"
+    )
+
+
 def test_cell_hooks_run(kernel: Kernel) -> None:
     kernel.run_ok(
         "events = []\nhooks = get_ipython().events\n"

@@ -305,6 +305,9 @@ def test_another_kernel_under_our_provisioner_restarts_as_ever(
 
 def _answers(manager: KernelManager) -> None:
     client = manager.client()
+    # A zmq router serves one client a name: the one of `run` may connect again after this one.
+    client.session = client.session.clone()
+    client.session.session = str(uuid.uuid4())
     client.start_channels(hb=False)
     try:
         client.wait_for_ready(timeout=30)

@@ -22,7 +22,7 @@ from unstuck.caller import Caller
 from unstuck.codec import Decoder
 from unstuck.errors import WireError
 from unstuck.jobcontext import JobContext
-from unstuck.protocol import Ready, Receive, Run, ToWorker
+from unstuck.protocol import ControlParent, Ready, Receive, Run, ToWorker
 from unstuck.typing import MsgType, RunMode
 from unstuck_worker import pdbhook, process
 from unstuck_worker.autosave import Autosave
@@ -221,6 +221,9 @@ class App:
                 os._exit(1)
 
     def _handle(self, message: ToWorker) -> None:
+        if isinstance(message, ControlParent):
+            self.shell.kernel.take_control_parent(message)
+            return
         if not isinstance(message, Run):
             raise WireError(f"{type(message).__name__} came on the main lane")
         job = JobContext.of(message)

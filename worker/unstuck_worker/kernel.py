@@ -14,7 +14,7 @@ import uuid
 from typing import TYPE_CHECKING, Any
 
 from unstuck import __version__, kernel_protocol_version, runmode
-from unstuck.jobcontext import get_context
+from unstuck.jobcontext import JobContext, get_context
 from unstuck.protocol import SetConcurrencyMode
 from unstuck.typing import NO_VALUE, KernelConcurrencyMode, MsgType, NoValue, RunMode, SocketID
 from unstuck_worker import comms
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from IPython.core.interactiveshell import InteractiveShell
 
-    from unstuck.protocol import ToBroker
+    from unstuck.protocol import ControlParent, ToBroker
     from unstuck.typing import Content, Job
     from unstuck_worker.comms import Publish
     from unstuck_worker.snapshots.keeper import Snapshots
@@ -90,6 +90,8 @@ class UnstuckKernel:
         self.asking = Asking(send)
         self.snapshots: Snapshots | None = None
         """Makes the copies of this process; None where there are none."""
+        self._control_parent = JobContext.under({})
+        """The newest request on control that was answered without us."""
         self.log = logging.getLogger("unstuck")
         self.ident = str(uuid.uuid4())
         self.int_id = -1
@@ -232,11 +234,22 @@ class UnstuckKernel:
     # --- the running request ----------------------------------------------------------------------
 
     def get_parent(self, channel: str | None = None) -> Any:  # noqa: ANN401  (a message, or {})
-        """Give the message of the running job, if it came on ``channel``; else an empty dict."""
+        """Give the message of the running job, if it came on ``channel``; else an empty dict.
+
+        Of control it is the newest request, as in ipykernel, although others answer most of them.
+        """
+        context = self._parent_on(channel)
+        return context.message if context and context.header else {}
+
+    def _parent_on(self, channel: str | None) -> JobContext | None:
         context = get_context()
-        if context is None or (channel is not None and channel != context.channel):
-            return {}
-        return context.message
+        if channel is None or (context is not None and channel == context.channel):
+            return context
+        return self._control_parent if channel == SocketID.control else None
+
+    def take_control_parent(self, parent: ControlParent) -> None:
+        """Learn of a request on control that the broker has answered; in any thread."""
+        self._control_parent = JobContext.of_control(parent)
 
     def set_parent(self, ident: object, parent: dict[str, Any], channel: str = "shell") -> None:
         """Make the outputs of this context those of ``parent``."""
@@ -254,8 +267,10 @@ class UnstuckKernel:
 
     @property
     def _parent_ident(self) -> dict[str, list[bytes]]:
-        context = get_context()
-        return dict.fromkeys(("shell", "control"), context.idents if context else [])
+        return {
+            str(at): context.idents if (context := self._parent_on(at)) else []
+            for at in (SocketID.shell, SocketID.control)
+        }
 
     @property
     def _allow_stdin(self) -> bool:

@@ -16,6 +16,7 @@ from unstuck.errors import WireError
 from unstuck.jobcontext import get_kernel
 from unstuck.protocol import (
     CloseSubshell,
+    ControlParent,
     InputReply,
     Interrupt,
     OpenSubshell,
@@ -107,6 +108,8 @@ class LaneThread:
         match message:
             case Run():
                 self._threads.run(message)
+            case ControlParent():
+                get_kernel().take_control_parent(message)
             case Ping():
                 self._lane.send(Pong(message.number, self._count_step()))
             case InputReply():

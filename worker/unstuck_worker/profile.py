@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 
 CONFIG_FILES = ("ipython_config.py", "ipython_kernel_config.py")
 _APP_SECTIONS = ("InteractiveShellApp", "IPKernelApp")
+_PLACES = {
+    "profile-dir": "ProfileDir.location",
+    "ipython-dir": "BaseIPythonApplication.ipython_dir",
+}
 _SHARED_FOLDERS = (Path("/usr/local/etc/ipython"), Path("/etc/ipython"))
 
 
@@ -32,12 +36,16 @@ class Profile:
 
     def __init__(self, name: str, arguments: Iterable[str]) -> None:
         """Read the configuration files and arguments of the profile ``name``."""
-        self.ipython_dir = get_ipython_dir()
-        self.directory = _find_profile(self.ipython_dir, name)
         self.problems: list[str] = []
         """What could not be read; shown to the user, never fatal."""
+        given = self._read_arguments(arguments)
+        self.ipython_dir = _text(given.BaseIPythonApplication.get("ipython_dir"), get_ipython_dir())
+        location = _text(given.ProfileDir.get("location"), "")
+        self.directory = (
+            ProfileDir(location=location) if location else _find_profile(self.ipython_dir, name)
+        )
         self.config = self._read_files()
-        self.config.merge(self._read_arguments(arguments))
+        self.config.merge(given)
 
     def _folders(self) -> list[Path]:
         """List where configuration may be, the most general first."""
@@ -77,7 +85,7 @@ class Profile:
         from IPython.core.shellapp import shell_aliases, shell_flags  # noqa: PLC0415
         from traitlets.config.loader import KeyValueConfigLoader  # noqa: PLC0415
 
-        aliases: dict[Any, Any] = dict(shell_aliases)
+        aliases: dict[Any, Any] = shell_aliases | _PLACES
         flags: dict[Any, Any] = dict(shell_flags)
         try:
             config: Config = KeyValueConfigLoader(arguments, aliases, flags).load_config()
@@ -113,6 +121,11 @@ class Profile:
         from unstuck_worker.startup import Startup  # noqa: PLC0415  (most profiles are empty)
 
         Startup(shell, self).run()
+
+
+def _text(value: object, default: str) -> str:
+    """Read a string of a command line, which traitlets keeps for the trait that it is for."""
+    return str(value) if value else default
 
 
 def _find_profile(ipython_dir: str, name: str) -> ProfileDir:

@@ -26,7 +26,7 @@ from traitlets import CBool, Instance, Type, default
 from traitlets.config.loader import Config
 from typing_extensions import override
 
-from unstuck.jobcontext import get_context
+from unstuck.jobcontext import current_job, get_context
 from unstuck.protocol import AskExit, Caught, StreamName
 from unstuck_worker.cell import Cell
 from unstuck_worker.cellhistory import CellHistory
@@ -48,9 +48,11 @@ from unstuck_worker.traps import LastingBuiltinTrap, LastingDisplayTrap
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from contextvars import Token
 
     from IPython.core.interactiveshell import ExecutionResult
 
+    from unstuck.jobcontext import JobContext
     from unstuck_worker.lane import OutputLane
 
 ENVIRONMENT = {
@@ -328,6 +330,14 @@ class UnstuckShell(InteractiveShell):
     def set_parent(self, parent: Mapping[str, Any]) -> None:
         """Let outputs appear under another request from here on, in this context."""
         adopt_parent(parent)
+
+    def set_thread_parent(self, parent: Mapping[str, Any]) -> Token[JobContext | None]:
+        """Let outputs of this thread appear under another request, until `reset_thread_parent`."""
+        return adopt_parent(parent)
+
+    def reset_thread_parent(self, tokens: Token[JobContext | None]) -> None:
+        """Go back to the request from before the `set_thread_parent` that gave ``tokens``."""
+        current_job.reset(tokens)
 
     # --- IPython's set-up steps -------------------------------------------------------------------
 

@@ -20,6 +20,7 @@ from unstuck_worker.pipes import write_all
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from contextvars import Token
 
     from unstuck_worker.lane import OutputLane
 
@@ -180,17 +181,33 @@ class OutStream(io.TextIOBase):
         """Write under another request from here on, in this context."""
         adopt_parent(parent)
 
+    def set_thread_parent(self, parent: Mapping[str, Any]) -> Token[JobContext | None]:
+        """Write under another request in this thread, until `reset_thread_parent`."""
+        return adopt_parent(parent)
+
+    def reset_thread_parent(self, token: Token[JobContext | None]) -> None:
+        """Write under the request from before the `set_thread_parent` that gave ``token``."""
+        current_job.reset(token)
+
+    def _is_master_process(self) -> bool:
+        """Tell whether this is the process of the cells; libraries ask ipykernel's stream so."""
+        return not self._is_child
+
     def become_child(self) -> None:
         """Write plainly from here on: this is a forked process."""
         self._is_child = True
 
 
-def adopt_parent(parent: Mapping[str, Any]) -> None:
-    """Let the running code's output appear under ``parent``, a message or a header."""
+def adopt_parent(parent: Mapping[str, Any]) -> Token[JobContext | None]:
+    """Let the running code's output appear under ``parent``, a message or a header.
+
+    Returns:
+        What `current_job` takes to reset it.
+    """
     running = get_context()
     adopted = JobContext.under(parent)
     if running is not None:
         if running.message["header"].get("msg_id") == adopted.message["header"].get("msg_id"):
-            return  # ipywidgets' Output asks for the parent that it already has.
+            return current_job.set(running)  # ipywidgets' Output asks for what it already has.
         adopted.cell = running.cell
-    current_job.set(adopted)
+    return current_job.set(adopted)
