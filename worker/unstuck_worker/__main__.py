@@ -42,7 +42,13 @@ _NEEDED = (
     "IPython.utils.contexts",
     "IPython.utils.generics",
     "IPython.utils.wildcard",
+    # What the first cell imports.
+    "IPython.core.logger",
+    "bdb",
+    "unstuck.asyncio_host",
+    "unstuck.bell",
 )
+_NEEDED_ON_LINUX = ("unstuck_worker.snapshots.keeper", "unstuck_worker.snapshots.site")
 
 
 def main(arguments: list[int]) -> None:
@@ -94,7 +100,7 @@ def main(arguments: list[int]) -> None:
 def _import_all() -> Exception | None:
     """Load everything that a cell needs; give what stops it, a broken IPython for one."""
     try:
-        for name in _NEEDED:
+        for name in (*_NEEDED, *(_NEEDED_ON_LINUX if sys.platform == "linux" else ())):
             importlib.import_module(name)
     except Exception as error:  # noqa: BLE001 - whatever it is, the broker is told
         return error
