@@ -291,6 +291,7 @@ class Supervisor:
         match message:
             case Ready():
                 self._start_timer.cancel()
+                self._template.prepare()
             case Pong(number) if number < 0:
                 self._stop_timer.cancel()
             case Snapshotted(number):
@@ -374,7 +375,8 @@ class Supervisor:
     def _members(self) -> set[int]:
         process = self._process
         assert process is not None
-        is_forking = self._next is not None and not self._next.done()
+        is_starting = self._next is not None and not self._next.done()
+        is_forking = is_starting or self._template.is_forking
         adopter = _NOBODY if is_forking else os.getpid()
         return tree.members(tree.process_table(), process.pid, adopter, self._spared())
 

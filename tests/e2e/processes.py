@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from typing import TYPE_CHECKING
 
@@ -50,18 +51,24 @@ def copies(kernel: Kernel) -> list[int]:
 
 def template(kernel: Kernel) -> psutil.Process:
     """Give the process that workers are forked from; a restart in place brings it up."""
+    return forks(kernel)[0]
+
+
+def forks(kernel: Kernel) -> tuple[psutil.Process, psutil.Process]:
+    """Give the template and its spare, the next worker; a restart in place brings them up."""
     kernel.request("restart_request", channel="control")
     pid = worker(kernel).pid
     found: list[psutil.Process] = []
 
-    def is_there() -> bool:
+    def are_there() -> bool:
         children = psutil.Process(kernel.pid).children()
         others = {pid, *copies(kernel)}
         found[:] = [one for one in children if one.pid not in others and is_live(one)]
-        return len(found) == 1
+        found.sort(key=lambda one: os.getsid(one.pid) != one.pid)  # The template leads a session.
+        return len(found) == 2
 
-    kernel.wait(is_there, "template")
-    return found[0]
+    kernel.wait(are_there, "template and spare")
+    return found[0], found[1]
 
 
 def wait_until_gone(processes: Iterable[psutil.Process], *, deadline_s: float = WAIT_S) -> None:

@@ -44,7 +44,7 @@ class Chaos:
     """Kills, stops and continues whatever is the worker."""
 
     def __init__(self, kernel: Kernel, seed: int) -> None:
-        """Leave the broker and its template alone."""
+        """Leave the broker, its template and the spares alone."""
         self.random = random.Random(seed)
         self._broker = psutil.Process(kernel.pid)
         self._spared = template(kernel).pid
@@ -75,9 +75,10 @@ class Chaos:
         found: list[psutil.Process] = []
         for child in self._broker.children():
             try:
-                if child.pid != self._spared and "unstuck_worker" in " ".join(child.cmdline()):
+                is_spared = os.getsid(child.pid) == self._spared
+                if not is_spared and "unstuck_worker" in " ".join(child.cmdline()):
                     found.append(child)
-            except psutil.Error:
+            except (psutil.Error, ProcessLookupError):
                 continue
         return found
 

@@ -12,7 +12,7 @@ import pytest
 from jupyter_client.blocking.client import BlockingKernelClient
 
 from e2e.kernel_client import WAIT_S
-from e2e.processes import template, wait_until_gone, worker
+from e2e.processes import forks, template, wait_until_gone, worker
 from e2e.spec import SOURCE_PATH, ours, spec_for_tests, write_spec
 
 if TYPE_CHECKING:
@@ -238,15 +238,35 @@ def test_an_error_in_a_startup_file_is_not_fatal(start_kernel: StartKernel, tmp_
 
 def test_a_restart_works_when_the_template_is_dead_or_stopped(start_kernel: StartKernel) -> None:
     kernel = start_kernel(settings=["shutdown_grace_s=1"])
-    forks = template(kernel)
-    forks.suspend()
-    kernel.request("restart_request", channel="control")
-    assert kernel.run_ok("1 + 1").value == "2"
-    wait_until_gone([forks])
+    stopped = template(kernel)
+    stopped.suspend()
+    for _ in range(2):  # The first takes the spare.
+        kernel.request("restart_request", channel="control")
+        assert kernel.run_ok("1 + 1").value == "2"
+    wait_until_gone([stopped])
     kernel = start_kernel()
     template(kernel).kill()
     kernel.run(DIE)
     assert kernel.run_ok("1 + 1").value == "2"
+    kernel.run(DIE)
+    assert kernel.run_ok("1 + 1").value == "2"
+
+
+def test_a_restart_works_when_the_spare_is_dead(start_kernel: StartKernel) -> None:
+    kernel = start_kernel()
+    fork, spare = forks(kernel)
+    spare.kill()
+    kernel.request("restart_request", channel="control")
+    assert kernel.run_ok("1 + 1").value == "2"
+    wait_until_gone([fork, spare])
+    assert fork not in forks(kernel)
+
+
+def test_the_next_worker_is_the_spare(start_kernel: StartKernel) -> None:
+    kernel = start_kernel()
+    _, spare = forks(kernel)
+    kernel.request("restart_request", channel="control")
+    assert worker(kernel) == spare
     kernel.run(DIE)
     assert kernel.run_ok("1 + 1").value == "2"
 

@@ -157,7 +157,9 @@ def test_a_restart_in_place_keeps_all_but_the_worker(kernel: Kernel, way: str) -
     assert new.ppid() == broker == kernel.pid
     assert forks.is_running()
     wait_until_gone([old, *started])
-    kernel.wait(lambda: len(awake(kernel)) == 3, "end of all but broker, template and worker")
+    kernel.wait(
+        lambda: len(awake(kernel)) == 4, "end of all but broker, worker, template and spare"
+    )
 
 
 def test_exit_handlers_run_at_a_restart(kernel: Kernel, tmp_path: Path) -> None:
@@ -221,4 +223,4 @@ def test_restarts_in_a_row_are_all_answered(kernel: Kernel) -> None:
     for result in asked:
         assert kernel.finish(result).status == "ok"
     assert kernel.run_ok("1 + 1").value == "2"
-    kernel.wait(lambda: len(awake(kernel)) <= 3, "end of the old workers", deadline_s=WAIT_S)
+    kernel.wait(lambda: len(awake(kernel)) <= 4, "end of the old workers", deadline_s=WAIT_S)

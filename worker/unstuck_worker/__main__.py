@@ -15,6 +15,7 @@ import socket
 import sys
 import traceback
 from functools import partial
+from typing import TYPE_CHECKING
 
 from unstuck.codec import Decoder
 from unstuck.errors import WireError
@@ -24,6 +25,9 @@ from unstuck_worker.farewell import Farewell
 from unstuck_worker.lane import OutputLane
 from unstuck_worker.pipes import Pipes
 from unstuck_worker.template import leave_template
+
+if TYPE_CHECKING:
+    from unstuck_worker.interpreter import Interpreter
 
 READ_BYTES = 1 << 18
 _NEEDED = (
@@ -81,7 +85,7 @@ def main(arguments: list[int]) -> None:
         from unstuck_worker.interpreter import Interpreter  # noqa: PLC0415
 
         interpreter = Interpreter(start, lane)
-        if len(more) == 2 and leave_template(more[1], broker, interpreter.is_current):
+        if len(more) == 2 and _leave_template(interpreter, more[1], broker):
             process.show_stacks(stacks)
             pipes.watch(sync_page)
             start, early = _read_start(main_sock, decoder)
@@ -95,6 +99,11 @@ def main(arguments: list[int]) -> None:
     gc.freeze()
     gc.enable()
     app.run(decoder, early)
+
+
+def _leave_template(interpreter: Interpreter, template_fd: int, broker: int) -> bool:
+    interpreter.warm_up()
+    return leave_template(template_fd, broker, interpreter.is_current)
 
 
 def _import_all() -> Exception | None:

@@ -5,6 +5,7 @@ A process that is here and no further is whole after a fork: `unstuck_worker.tem
 
 from __future__ import annotations
 
+import ast
 import os
 import sys
 import threading
@@ -44,6 +45,13 @@ class Interpreter:
     def is_current(self) -> bool:
         """Say whether a shell that is built now would be the same, and this process is whole."""
         return threading.active_count() == 1 and self._stamps == _stamps(self._sources())
+
+    def warm_up(self) -> None:
+        """Do what the first cell of each process would do anew, here for all that are forked."""
+        shell = self.shell
+        plain, _ = shell.transform("None")
+        compile(shell.transform_ast(ast.parse(plain)), "<warm-up>", "exec")
+        shell.display_formatter.format(None)
 
     def _sources(self) -> Iterable[str]:
         """Name what an installation or a change of the configuration touches."""

@@ -2,6 +2,9 @@
 
 Threads: one. Whoever forks here has imported the interpreter and nothing else has happened, so that
 a fork is a whole process. Copies are forked twice: their parent is the broker, which reaps orphans.
+
+Who waits for an order: the template, or its spare where it has one. The template sees by a pipe
+that the spare was taken, and waits for orders again.
 """
 
 from __future__ import annotations
@@ -10,18 +13,18 @@ import fcntl
 import gc
 import os
 import socket
-import struct
 import time
 from typing import TYPE_CHECKING
 
+from unstuck.templating import I_AM_SPARE, I_AM_TEMPLATE, I_AM_WORKER, SPARE, WORD
 from unstuck_worker import process
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_PID = struct.Struct("!q")
 _ADOPTION_S = 1.0
 _MAX_FDS = 16
+_ORDER_BYTES = 16
 _FIRST_FD = 3
 _HIGH_FD = 32
 
@@ -50,16 +53,64 @@ def leave_template(template_fd: int, broker: int, is_current: Callable[[], bool]
         _be_adopted(broker)
         _close_all_but(template_fd)
         asked = socket.socket(fileno=template_fd)
-        asked.send(_PID.pack(os.getpid()))
-        while (fds := socket.recv_fds(asked, 16, _MAX_FDS)[1]) and is_current():
-            if not _fork_orphan():
-                _become_worker(asked, fds, broker)
+        _say(asked, I_AM_TEMPLATE)
+        while True:
+            order, fds = _next_order(asked, is_current)
+            forked = _fork_spare if order == SPARE else _fork_now
+            if ends := forked(asked, fds, broker, is_current):
+                _become_worker(asked, ends, broker)
                 return True
-            for fd in fds:
-                os.close(fd)
     except OSError:
         pass  # The broker is gone: the only one who could be told.
     os._exit(0)
+
+
+def _say(asked: socket.socket, who: bytes) -> None:
+    asked.send(WORD.pack(who, os.getpid()))
+
+
+def _next_order(asked: socket.socket, is_current: Callable[[], bool]) -> tuple[bytes, list[int]]:
+    """Wait for an order; end when the broker is gone or a shell would be built otherwise now."""
+    order, fds, *_ = socket.recv_fds(asked, _ORDER_BYTES, _MAX_FDS)
+    if not order or not is_current():
+        os._exit(0)
+    return order, fds
+
+
+def _fork_now(
+    _asked: socket.socket, fds: list[int], _broker: int, _is_current: Callable[[], bool]
+) -> list[int]:
+    """Fork a worker; give the fork its descriptors, and the template none."""
+    if not _fork_orphan():
+        return fds
+    for fd in fds:
+        os.close(fd)
+    return []
+
+
+def _fork_spare(
+    asked: socket.socket, _fds: list[int], broker: int, is_current: Callable[[], bool]
+) -> list[int]:
+    """Fork a worker that waits for its descriptors; return in the template once it has them.
+
+    Raises:
+        OSError: the spare has died before that.
+    """
+    taken, taking = os.pipe()
+    if _fork_orphan():
+        os.close(taking)
+        is_taken = bool(os.read(taken, 1))
+        os.close(taken)
+        if not is_taken:
+            raise OSError("the spare has died")
+        return []
+    os.close(taken)
+    _be_adopted(broker)
+    _say(asked, I_AM_SPARE)
+    _, fds = _next_order(asked, is_current)
+    os.write(taking, b"x")
+    os.close(taking)
+    return fds
 
 
 def _fork_orphan() -> bool:
@@ -94,7 +145,7 @@ def _become_worker(asked: socket.socket, fds: list[int], broker: int) -> None:
     """Put the descriptors in place, tell the broker our process id, and be a worker."""
     os.setsid()
     _be_adopted(broker)
-    asked.send(_PID.pack(os.getpid()))
+    _say(asked, I_AM_WORKER)
     asked.close()
     # Above all targets, so that no dup2 closes the source of a later one.
     sources = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _HIGH_FD) for fd in fds]
