@@ -87,6 +87,7 @@ SHARED_WITH_BROKER = {
     "unstuck.protocol",
     "unstuck.runmode",
     "unstuck.stack",
+    "unstuck.templating",
     "unstuck.typing",
     "unstuck.version",
 }

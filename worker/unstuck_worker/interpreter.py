@@ -10,7 +10,7 @@ import os
 import sys
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from unstuck.jobcontext import set_kernel
 from unstuck.protocol import StreamName
@@ -48,7 +48,7 @@ class Interpreter:
 
     def warm_up(self) -> None:
         """Do what the first cell of each process would do anew, here for all that are forked."""
-        shell = self.shell
+        shell: Any = self.shell
         plain, _ = shell.transform("None")
         compile(shell.transform_ast(ast.parse(plain)), "<warm-up>", "exec")
         shell.display_formatter.format(None)
