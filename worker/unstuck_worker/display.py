@@ -18,6 +18,7 @@ from typing_extensions import override
 
 from unstuck.jobcontext import JobContext, get_context
 from unstuck_worker.content import encode_bundle
+from unstuck_worker.plainvalues import format_plainly
 from unstuck_worker.streams import adopt_parent
 
 if TYPE_CHECKING:
@@ -158,6 +159,13 @@ class CellDisplayHook(DisplayHook):
         """Begin an execute_result."""
         if cell := self._cell:
             cell.output = {"execution_count": self.prompt_count, "data": {}, "metadata": {}}
+
+    @override
+    def compute_format_data(self, result: object) -> Any:
+        """Format the value: the MIME bundle and its metadata."""
+        formatter = self.shell.display_formatter
+        bundle = format_plainly(formatter, result)
+        return formatter.format(result) if bundle is None else (bundle, {})
 
     @override
     def write_output_prompt(self) -> None:
