@@ -163,7 +163,8 @@ class CellDisplayHook(DisplayHook):
     @override
     def compute_format_data(self, result: object) -> Any:
         """Format the value: the MIME bundle and its metadata."""
-        formatter = self.shell.display_formatter
+        formatter = cast("UnstuckShell", self.shell).display_formatter
+        assert formatter is not None
         bundle = format_plainly(formatter, result)
         return formatter.format(result) if bundle is None else (bundle, {})
 
