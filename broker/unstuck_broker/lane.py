@@ -13,15 +13,18 @@ from typing import TYPE_CHECKING
 
 from unstuck.codec import Decoder, encode
 from unstuck.errors import WireError
-from unstuck.protocol import ToBroker, ToWorker
+from unstuck.protocol import Publish, Stream, ToBroker, ToWorker
+from unstuck_broker.pace import FLOOD_BYTES, Pace
 from unstuck_broker.reason import Reason, Why
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
-SLICE_BYTES = 256 << 10
-"""Read at most so much before control is looked at again: about a millisecond of work."""
+SLICE_BYTES = 64 << 10
+"""Read at most so much before control is looked at again: half a millisecond of work."""
+LARGE_SLICE_BYTES = 1 << 20
+"""The same of a message that is larger: until it is whole, there is no work."""
 _MAX_FDS = 2
 
 
@@ -98,6 +101,9 @@ class LaneReader:
         self._broken = broken
         self._decoder: Decoder[ToBroker] = Decoder(ToBroker)
         self._fds: deque[int] = deque()
+        self._pace = Pace(loop, self._stop, self._go_on)
+        self._shown_bytes = 0
+        """Of outputs, read so far."""
         self._ended = False
         self.paused = True
         self.resume()
@@ -106,21 +112,36 @@ class LaneReader:
         """Leave the rest in the socket: its writers block, and that is the back-pressure."""
         if not self.paused:
             self.paused = True
-            self._loop.remove_reader(self._lane)
+            self._pace.forget()
+            self._stop()
 
     def resume(self) -> None:
         """Go on reading."""
         if self.paused and not self._ended:
             self.paused = False
-            self._loop.add_reader(self._lane, self.read_slice)
+            self._go_on()
+
+    def _stop(self) -> None:
+        self._loop.remove_reader(self._lane)
+
+    def _go_on(self) -> None:
+        self._loop.add_reader(self._lane, self._on_readable)
+
+    def _on_readable(self) -> None:
+        self._pace.begin()
+        before = self._shown_bytes
+        self.read_slice()
+        if not self.paused:
+            self._pace.end(self._shown_bytes - before)
 
     def read_slice(self) -> bool:
         """Read one slice; False when there is nothing to read now."""
         if self._ended:
             return False
         try:
+            size = min(max(SLICE_BYTES, self._decoder.missing_bytes), LARGE_SLICE_BYTES)
             data, ancillary, _flags, _address = self._lane.recvmsg(
-                SLICE_BYTES, socket.CMSG_SPACE(_MAX_FDS * 4)
+                size, socket.CMSG_SPACE(_MAX_FDS * 4)
             )
         except BlockingIOError:
             return False
@@ -161,9 +182,21 @@ class LaneReader:
             self._end(Why.LANE_BROKEN, f"it wrote rubbish into its output lane: {error}")
             return
         for message in messages:
+            self._shown_bytes += _shown_bytes(message)
             self._take(message)
 
     def _end(self, why: Why, words: str) -> None:
         self.pause()
         self._ended = True
         self._broken(Reason(why, words))
+
+
+def _shown_bytes(message: ToBroker) -> int:
+    """Count an output; a large one is none of a flood, which is many."""
+    match message:
+        case Stream(text=text):
+            return len(text)
+        case Publish(content=content) if len(content) < FLOOD_BYTES:
+            return len(content)
+        case _:
+            return 0

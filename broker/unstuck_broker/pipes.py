@@ -7,9 +7,11 @@ import mmap
 import os
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from unstuck.protocol import StreamName
+from unstuck_broker.pace import Pace
 
 if TYPE_CHECKING:
     import asyncio
@@ -28,6 +30,8 @@ class Pipe:
         """Own ``fd``, a non-blocking read end."""
         self.fd = fd
         self.name = name
+        self.pace: Pace | None = None
+        """Of its reader."""
         self.parent: bytes | None = None
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
@@ -84,7 +88,7 @@ class Pipes:
         self._current = [Pipe(fds[0], StreamName.stdout), Pipe(fds[1], StreamName.stderr)]
         if not self.paused:
             for pipe in self._current:
-                self._loop.add_reader(pipe.fd, self._on_readable, pipe)
+                self._start(pipe)
         while len(self._old) > _MAX_OLD_PIPES:
             self._drop(self._old[0])
 
@@ -93,14 +97,26 @@ class Pipes:
         if not self.paused:
             self.paused = True
             for pipe in self._all():
-                self._loop.remove_reader(pipe.fd)
+                self._stop(pipe)
 
     def resume(self) -> None:
         """Go on reading."""
         if self.paused:
             self.paused = False
             for pipe in self._all():
-                self._loop.add_reader(pipe.fd, self._on_readable, pipe)
+                self._start(pipe)
+
+    def _start(self, pipe: Pipe) -> None:
+        """Read a pipe from here on, at a pace of its own."""
+        go_on = partial(self._loop.add_reader, pipe.fd, self._on_readable, pipe)
+        pipe.pace = Pace(self._loop, partial(self._loop.remove_reader, pipe.fd), go_on)
+        go_on()
+
+    def _stop(self, pipe: Pipe) -> None:
+        """Read a pipe no more."""
+        if pipe.pace is not None:
+            pipe.pace.forget()
+        self._loop.remove_reader(pipe.fd)
 
     def drain(self) -> None:
         """Read all that is there now; the worker is dead, its children may live."""
@@ -124,6 +140,8 @@ class Pipes:
         return [*self._current, *self._old]
 
     def _on_readable(self, pipe: Pipe) -> None:
+        assert pipe.pace is not None
+        pipe.pace.begin()
         self._page[0] = 1
         text = pipe.read()
         if text is None:
@@ -134,6 +152,8 @@ class Pipes:
             self._read_lane()
             self._say(pipe, text)
         self._page[0] = 0
+        if not self.paused:
+            pipe.pace.end(len(text))
 
     def _say(self, pipe: Pipe, text: str) -> None:
         if pipe.name is StreamName.stderr:
@@ -143,11 +163,11 @@ class Pipes:
 
     def _at_end(self, pipe: Pipe) -> None:
         """Forget a pipe that nobody can write to any more."""
-        self._loop.remove_reader(pipe.fd)
+        self._stop(pipe)
         if pipe in self._old:
             self._drop(pipe)
 
     def _drop(self, pipe: Pipe) -> None:
-        self._loop.remove_reader(pipe.fd)
+        self._stop(pipe)
         self._old.remove(pipe)
         os.close(pipe.fd)

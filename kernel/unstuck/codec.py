@@ -60,6 +60,11 @@ class Decoder(Generic[M]):
         self._pending = bytearray()
         self._wanted = _HEAD.size
 
+    @property
+    def missing_bytes(self) -> int:
+        """Give how many bytes more the next message needs, as far as they are known."""
+        return self._wanted - len(self._pending)
+
     def feed(self, data: bytes | memoryview) -> list[M]:
         """Take the next bytes; give the messages that are complete.
 

@@ -78,7 +78,7 @@ class Config(WorkerConfig, frozen=True, forbid_unknown_fields=True, kw_only=True
     # Outputs.
     stream_flush_s: Annotated[float, Meta(ge=0, le=0.1)] = 0.02
     """How long stream text may wait to be joined with its neighbours."""
-    stream_bytes: Annotated[int, Meta(ge=1)] = 128 << 10
+    stream_bytes: Annotated[int, Meta(ge=1)] = 64 << 10
     """A stream message is sent at this size."""
     output_bytes_per_cell: Bytes = 0
     """Output of one cell; what is beyond is cut, with a note that says how much. 0 is no limit."""

@@ -186,7 +186,7 @@ def test_the_worker_s_own_settings_take_effect_at_once(
         ("interrupt_grace_s soon", "bad setting"),
         ("interrupt_grace_s -1", "bad setting"),
         ("interrupt_policy sometimes", "bad setting"),
-        ("stream_bytes 4096", r"read once, when the kernel starts, and stays 131072: choose it"),
+        ("stream_bytes 4096", r"read once, when the kernel starts, and stays 65536: choose it"),
         ("backlog_bytes = 1", "`unstuck install --set backlog_bytes=1`"),
     ],
 )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from unstuck.protocol import Stream, StreamName
 from unstuck.typing import RunMode
+from unstuck_worker.streams import FLOOD_CHARACTERS
 
 if TYPE_CHECKING:
     from worker.broker_double import WorkerDouble
@@ -36,6 +37,13 @@ def test_a_flood_loses_nothing_and_becomes_few_messages(worker: WorkerDouble) ->
     outputs = worker.run("for i in range(50_000): print(i)")
     assert outputs.text() == "".join(f"{i}\n" for i in range(50_000))
     assert len(outputs.messages) < 5_000
+
+
+def test_a_flood_of_long_lines_becomes_no_message_that_is_much_longer(worker: WorkerDouble) -> None:
+    outputs = worker.run("for i in range(20_000): print('x' * 1000)")
+    lengths = [len(m.text) for m in outputs.messages if isinstance(m, Stream)]
+    assert sum(lengths) == 20_000 * 1001
+    assert max(lengths) < 2 * FLOOD_CHARACTERS
 
 
 def test_the_end_of_a_flood_arrives_while_the_cell_goes_on(worker: WorkerDouble) -> None:

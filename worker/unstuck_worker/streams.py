@@ -29,7 +29,7 @@ FLOOD_S = 0.01
 WRITES_AT_ONCE = 32
 """Writes in one window that go out at once; halved in each window of a flood."""
 FLOOD_CHARACTERS = 64 << 10
-WRITES_UNSEEN = 20
+CHARACTERS_UNSEEN = 512
 FLUSH_DEADLINE_S = 3600.0
 
 
@@ -46,7 +46,7 @@ class Flood:
         self.armed = False
         """The thread will flush soon."""
         self.skips = 0
-        """While `armed`: so many writes need not even look at the clock."""
+        """While `armed`: so many characters need not even look at the clock."""
         self._wake: queue.SimpleQueue[None] | None = None
 
     def after_write(self, characters: int) -> None:
@@ -55,6 +55,8 @@ class Flood:
             self._left -= 1
             self._lane.flush()
             return
+        if self.armed:
+            self._waiting += CHARACTERS_UNSEEN
         self._waiting += characters
         now = time.monotonic()
         if now >= self._window_end_s:
@@ -65,7 +67,7 @@ class Flood:
         elif self._waiting < FLOOD_CHARACTERS:
             if not self.armed:
                 self._arm()
-            self.skips = WRITES_UNSEEN
+            self.skips = CHARACTERS_UNSEEN
             return
         self._waiting = 0
         self._lane.flush()
@@ -129,7 +131,7 @@ class OutStream(io.TextIOBase):
             self._put_text((current_job.get() or get_context(), self._stream, text))
             flood = self._flood
             if flood.armed and flood.skips > 0:
-                flood.skips -= 1
+                flood.skips -= size
             else:
                 flood.after_write(size)
         return size
