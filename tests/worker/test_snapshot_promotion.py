@@ -127,6 +127,41 @@ def test_the_history_has_each_line_once_in_one_session(worker: SnapshotDouble) -
     assert len(lines) == 5
 
 
+def test_no_descriptor_is_left_by_a_promotion(worker: SnapshotDouble) -> None:
+    worker.run("import os")
+    found: list[object] = []
+    for _ in range(4):
+        worker.snapshot()
+        worker.recover()
+        worker.run_after("1")
+        saver = "get_ipython().history_manager.save_thread"
+        worker.run_after(f"while getattr({saver}, 'connection', None) is None: pass")
+        found.append(values(worker, "len(os.listdir('/proc/self/fd'))"))
+    assert found[0] == found[-1], found
+
+
+def test_a_question_that_another_thread_was_answering_holds_up_no_later_one(
+    worker: SnapshotDouble,
+) -> None:
+    worker.run(
+        "import threading\nfrom unstuck_worker import history, introspect\n"
+        "def hold():\n"
+        "    with history.turns.take(), introspect.turns.take():\n"
+        "        threading.Event().wait(600)\n"
+        "threading.Thread(target=hold, daemon=True).start()\n"
+        "while not history.turns._lock.locked(): pass"
+    )
+    worker.snapshot()
+    worker.recover()
+    tail = {"hist_access_type": "tail", "n": 1}
+    job = worker.request(MsgType.history_request, tail, mode=RunMode.thread)
+    assert worker.wait(job).reply["status"] == "ok"
+    job = worker.request(
+        MsgType.complete_request, {"code": "impor", "cursor_pos": 5}, mode=RunMode.thread
+    )
+    assert "import" in worker.wait(job).reply["matches"]
+
+
 def test_random_streams_go_on_as_they_would_have(worker: SnapshotDouble) -> None:
     pytest.importorskip("numpy")
     draw = "[random.random(), np.random.rand(), rng.random(), own.random()]"
