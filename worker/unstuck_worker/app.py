@@ -257,6 +257,7 @@ class App:
         self._loop.add_reader(self._sock, self._read, Decoder(ToWorker))
         self._sock.setblocking(False)
         revive_callers()
+        turns.revive()
         self.shell.revive(order.cell_floor + 1)
         settings = self.shell.kernel.settings
         settings.update({name: value for name, value in order.settings.items() if name in settings})
