@@ -387,6 +387,28 @@ def test_what_is_lost_is_named(worker: SnapshotDouble) -> None:
     assert values(worker, "[child.poll(), child.wait(1), child.returncode]") == [-9, -9, -9]
 
 
+@pytest.mark.parametrize(
+    "left",
+    [
+        "asyncio.create_task(asyncio.sleep(600))",
+        "asyncio.get_running_loop().call_later(600, print)",
+        "await asyncio.start_server(print, '127.0.0.1', 0)",
+    ],
+    ids=["task", "timer", "server"],
+)
+def test_what_a_cell_has_left_in_its_thread_s_loop_is_named(
+    worker: SnapshotDouble, left: str
+) -> None:
+    def run_in_thread(code: str) -> None:
+        job = worker.submit(f"##thread name=loop\n{code}", mode=RunMode.thread)
+        assert worker.wait(job).reply["status"] == "ok"
+
+    run_in_thread("import asyncio")
+    assert worker.snapshot("before").ready.lost == []
+    run_in_thread(f"left = {left}")
+    assert worker.snapshot("after").ready.lost == ["the thread 'loop'"]
+
+
 def test_pipes_within_the_worker_work_again(worker: SnapshotDouble) -> None:
     worker.run(
         "import os, multiprocessing\nreading, writing = os.pipe()\n"
