@@ -61,12 +61,12 @@ def _is_idle(caller: Any) -> bool:  # noqa: ANN401
 def _does_more(host: Any) -> bool:  # noqa: ANN401
     """Say whether a cell has left something in a Caller's loop: tasks, timers, a server."""
     loop: Any = host.loop
-    if not isinstance(loop, asyncio.AbstractEventLoop):
+    if host.backend != "asyncio":
         return False  # Trio's tasks end with the call that has started them.
     if len(asyncio.all_tasks(loop)) > 1:  # One is the Caller's life.
         return True
-    if not isinstance(loop, asyncio.SelectorEventLoop):
-        return False
+    if not hasattr(loop, "_selector"):
+        return False  # uvloop's does not say.
     timers = (timer for timer in list(loop._scheduled) if not timer.cancelled())  # noqa: SLF001
     if any(getattr(timer._callback, "__self__", None) is not host for timer in timers):  # noqa: SLF001
         return True
