@@ -98,7 +98,10 @@ class Revival:
                 self.copies.highest = max(self.copies.highest, number)
             case Snapshotting(number, name, deadline_s):
                 comms = frozenset(core.comms.info(None)) - core.comms.opening(core.running.values())
-                self.copies.begin(Copy(number, name, comms, core.concurrency_mode))
+                counts = (job.execution_count for job in core.running.values())
+                running = frozenset(count for count in counts if count is not None)
+                copy = Copy(number, name, comms, core.concurrency_mode, unfinished=running)
+                self.copies.begin(copy)
                 self._fork = Fork(number, now + deadline_s)
             case Snapshotted():
                 self._fork = None

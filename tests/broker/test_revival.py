@@ -173,6 +173,23 @@ def test_a_cell_that_ends_while_the_fork_runs_is_not_in_the_copy(pump: Pump) -> 
     assert accounts(pump.ready())[0]["missing_cells"] == [1]
 
 
+def test_a_cell_that_runs_beside_is_not_in_the_copy_even_if_its_number_is_lower(
+    pump: Pump,
+) -> None:
+    run_cell(pump, "m1", 7)
+    pump.core.count = 8
+    pump.execute("m2", "##thread")
+    pump.snapshot(1, cell=8)
+    pump.finish("m2")
+    pump.execute("m3")
+    pump.die()
+    actions = pump.ready()
+    assert evalues(actions)[0].endswith(
+        "the variables are as they were after cell [7]; missing: cell [8]"
+    )
+    assert accounts(actions)[0]["cell"] == 7
+
+
 def test_a_worker_that_dies_idle_comes_back_too(pump: Pump) -> None:
     run_cell(pump, "m1", 1)
     pump.snapshot(1)
