@@ -134,6 +134,7 @@ OWN = {"python"}
         (["polars-0", "tokio-rt-worker"], [], ["polars' thread pool", "a pool of Rust's tokio"]),
         (["tf_Compute"], [], ["tensorflow's thread pool"]),
         (["python"], ["libopenblas.so", "_xla.so"], ["jax's threads"]),
+        (["tf_XLAEigen", "llvm-worker-0"], ["libjax_common.so"], ["XLA's thread pool"]),
         (["ZMQbg/IO/0"], [], ["a ZMQ context"]),
         (["strange"], ["libgomp.so"], ["the native thread 'strange', which nobody knows"]),
     ],
