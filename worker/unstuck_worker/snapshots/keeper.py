@@ -174,6 +174,8 @@ class Snapshots:
             return self._take("", when)
         if decision.reason:
             self._tell("", decision.reason)
+        if decision.passes and when is When.idle:
+            self._try_again()
         return False
 
     def _decide(self, when: When) -> Decision:
