@@ -199,6 +199,31 @@ def test_a_worker_comes_back_again_and_again(kernel: Kernel) -> None:
         assert kernel.evaluate("count") == str(count)
 
 
+@pytest.mark.skipif(psutil.virtual_memory().available < 6 << 30, reason="needs 6 GB of free memory")
+def test_two_gigabytes_come_back(start_kernel: StartKernel) -> None:
+    kernel = start_kernel()
+    kernel.run_ok("data = bytearray(2 << 30); data[::4096] = bytes([7]) * (2 << 18)")
+    wait_for_snapshot(kernel)
+    told = account(kernel.run("data[::4096] = bytes(2 << 18); import os; os.abort()"))
+    assert (told["way"], told["missing_cells"]) == ("promotion", [])
+    assert kernel.evaluate("(len(data), data[::4096] == bytes([7]) * (2 << 18))") == (
+        f"({2 << 30}, True)"
+    )
+
+
+def test_a_fork_that_hangs_costs_the_worker_and_not_the_variables(
+    start_kernel: StartKernel,
+) -> None:
+    kernel = start_kernel()
+    kernel.run_ok("x = 'kept'; import os, time")
+    wait_for_snapshot(kernel)
+    # A hook of a library, which runs at every fork, and keeps the GIL.
+    kernel.run_ok("os.register_at_fork(before=__import__('functools').partial(pow, 3, 10**9))")
+    kernel.wait_for_log("its snapshot hung in fork()", deadline_s=30.0)
+    assert kernel.evaluate("x") == "'kept'"
+    kernel.wait(lambda: any("(now)" in row for row in rows(kernel)), "snapshot of the next worker")
+
+
 # --- what does not come back is named -------------------------------------------------------------
 
 

@@ -421,6 +421,26 @@ def test_pipes_within_the_worker_work_again(worker: SnapshotDouble) -> None:
     assert worker.run_after(code).text() == "b'x' 2\n"
 
 
+def test_an_import_that_another_thread_had_begun_can_be_made_again(
+    worker: SnapshotDouble, tmp_path: Path
+) -> None:
+    (tmp_path / "slow.py").write_text(
+        "import sys, threading\n"
+        "if threading.current_thread() is not threading.main_thread():\n"
+        "    sys.begun.set()\n    sys.never.wait(600)\n"
+    )
+    worker.run(
+        "import sys, threading\nsys.begun, sys.never = threading.Event(), threading.Event()\n"
+        "def load(): import slow\n"
+        "threading.Thread(target=load, name='importer', daemon=True).start()\n"
+        "sys.begun.wait(20)"
+    )
+    copy = worker.snapshot()
+    assert copy.ready.lost == ["the thread 'importer'"]
+    worker.recover(copy)
+    assert worker.run_after("import slow; slow.__name__").result == "'slow'"
+
+
 def test_executors_work_again(worker: SnapshotDouble) -> None:
     worker.run(
         "from concurrent.futures import ThreadPoolExecutor\nimport asyncio, anyio\n"
