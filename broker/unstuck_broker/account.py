@@ -102,7 +102,7 @@ def make_account(
         way=way,
         snapshot=copy.number,
         name=copy.name,
-        cell=word.cell,
+        cell=copy.cell,
         taken_at=word.taken_at,
         seconds=seconds,
         missing_cells=cells,
@@ -120,7 +120,7 @@ def prospect(copy: Copy | None) -> str:
         return "all variables of this session will be lost"
     missing = name_effects(*count_effects(copy.since))
     if missing:
-        after = f"after cell [{copy.word.cell}]" if copy.word.cell else "at the start"
+        after = f"after cell [{copy.cell}]" if copy.cell else "at the start"
         words = f"the variables will be as they were {after}; missing: {missing}"
     else:
         words = "the variables will be as they were before this cell"

@@ -46,8 +46,18 @@ class Copy:
     """What it said of itself once it was there."""
     memory_bytes: int = -1
     """What dropping it would free; -1 where nobody has measured."""
+    unfinished: frozenset[int] = frozenset()
+    """Execution counts of the cells that ran at its moment."""
     is_aside: bool = False
     """The present does not come from it: it was taken after the moment of a later rewind."""
+
+    @property
+    def cell(self) -> int:
+        """Give the count of the last cell that had ended at its moment; 0 is the start."""
+        count = 0 if self.word is None else self.word.cell
+        while count in self.unfinished:
+            count -= 1
+        return count
 
     @property
     def is_current(self) -> bool:

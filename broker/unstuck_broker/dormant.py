@@ -42,7 +42,7 @@ _LOOK_S = 0.002
 class Connection:
     """One copy's connection."""
 
-    __slots__ = ("decoder", "number", "pid", "pidfd", "sock")
+    __slots__ = ("decoder", "name", "number", "pid", "pidfd", "sock")
 
     def __init__(self, sock: socket.socket, pid: int) -> None:
         """Own the socket of a peer, and a descriptor of its process."""
@@ -50,12 +50,18 @@ class Connection:
         self.pid = pid
         self.pidfd = os.pidfd_open(pid)
         self.number: int | None = None
+        self.name = ""
         self.decoder: Decoder[CopyReady] = Decoder(FromCopy)
 
     def kill(self) -> None:
         """Kill the process; one that has ended, and whose pid is another's now, is left alone."""
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+
+    def go_on(self) -> None:
+        """Let a process go on that somebody has stopped."""
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self.pidfd, signal.SIGCONT)
 
     def close(self) -> None:
         """Close what is ours."""
@@ -133,6 +139,7 @@ class Dormant:
         try:
             frame = b"".join(bytes(chunk) for chunk in encode(order))
             socket.send_fds(copy.sock, [frame], ends.worker_fds())
+            copy.go_on()
         except OSError:
             ends.close()
             copy.kill()
@@ -143,14 +150,16 @@ class Dormant:
 
     def donate(self, number: int) -> Receive:
         """Have a copy give its variables away; gives the message for the one who takes them."""
-        address = os.urandom(16).hex()
+        address, name = os.urandom(16).hex(), ""
         with contextlib.suppress(OSError):  # It has ended: the receiver finds nobody.
             copy = self._take(number)
             self._connections[copy.pid] = copy  # It is no member of any worker's tree.
             self._loop.add_reader(copy.pidfd, self._given, copy)
             copy.number = None
+            name = copy.name
             copy.sock.send(b"".join(bytes(c) for c in encode(Donate(address, DONATION_S))))
-        return Receive(address, DONATION_S)
+            copy.go_on()
+        return Receive(address, DONATION_S, name)
 
     def _given(self, copy: Connection) -> None:
         """Forget a donor that has given its variables and ended."""
@@ -215,7 +224,7 @@ class Dormant:
                 self._emit(CopyGone(copy.number))
             return
         for word in words:
-            copy.number = word.number
+            copy.number, copy.name = word.number, word.name
             self._appeared = max(self._appeared, word.number)
             self._emit(CopyAppeared(word))
 

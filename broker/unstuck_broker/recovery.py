@@ -198,7 +198,7 @@ class Recovery:
         """Let requests run; a worker that is being killed or stopped may still have said so."""
         core = self._core
         before = core.life.state
-        if before not in (S.STARTING, S.RECOVERING):
+        if before not in (S.STARTING, S.RECOVERING) or core.revival.is_given_up:
             return
         core.last_control.forgotten()
         is_revived = core.revival.worker_ready(now)

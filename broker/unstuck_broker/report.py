@@ -61,7 +61,7 @@ def _snapshot(copy: Copy) -> dict[str, Any]:
         "number": copy.number,
         "name": copy.name,
         "pid": word.pid,
-        "cell": word.cell,
+        "cell": copy.cell,
         "taken_at": word.taken_at,
         "kind": word.kind,
         "is_current": copy.is_current,

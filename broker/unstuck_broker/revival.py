@@ -98,7 +98,10 @@ class Revival:
                 self.copies.highest = max(self.copies.highest, number)
             case Snapshotting(number, name, deadline_s):
                 comms = frozenset(core.comms.info(None)) - core.comms.opening(core.running.values())
-                self.copies.begin(Copy(number, name, comms, core.concurrency_mode))
+                counts = (job.execution_count for job in core.running.values())
+                running = frozenset(count for count in counts if count is not None)
+                copy = Copy(number, name, comms, core.concurrency_mode, unfinished=running)
+                self.copies.begin(copy)
                 self._fork = Fork(number, now + deadline_s)
             case Snapshotted():
                 self._fork = None
@@ -227,9 +230,16 @@ class Revival:
         if self.attempt is None:
             return
         self.attempt.received = message
-        if message.failed and not message.came:
+        if self.is_given_up:
             why = f"nothing came out of the snapshot: {message.failed[0][1]}"
             self._core.recovery.kill(Reason(Why.START, why))
+
+    @property
+    def is_given_up(self) -> bool:
+        """Tell whether the present recovery has failed: what its worker still says is not heard."""
+        received = None if self.attempt is None else self.attempt.received
+        # A session may have only variables that cannot be pickled: its history comes all the same.
+        return received is not None and bool(received.failed) and not received.size_bytes
 
     def progress(self, message: TransplantProgress, now: float) -> None:
         """Show under the lost cells how far the transplant is."""

@@ -110,9 +110,7 @@ class Rewind:
 
 def describe(copy: Copy) -> str:
     """Say where a rewind goes and what it undoes."""
-    word = copy.word
-    cell = 0 if word is None else word.cell
-    where = f"to after cell [{cell}]" if cell else "to the start"
+    where = f"to after cell [{copy.cell}]" if copy.cell else "to the start"
     name = f" ({copy.name!r})" if copy.name else ""
     undone = name_effects(*count_effects(copy.since))
     return f"{where}{name}; undone: {undone}" if undone else f"{where}{name}"
@@ -125,7 +123,7 @@ def _row(copy: Copy) -> SnapshotRow:
         number=copy.number,
         name=copy.name,
         taken_at=word.taken_at,
-        cell=word.cell,
+        cell=copy.cell,
         kind=word.kind,
         reasons=list(word.reasons),
         memory_bytes=copy.memory_bytes,

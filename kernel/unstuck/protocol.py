@@ -130,6 +130,8 @@ class Receive(_Message, frozen=True, tag="receive"):
     address: str
     """Abstract AF_UNIX stream address, without the NUL, where the donor listens."""
     deadline_s: float
+    name: str = ""
+    """Of the snapshot: the receiver takes one of this name, when it has the variables."""
 
 
 class SnapshotRow(_Message, frozen=True):

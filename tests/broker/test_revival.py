@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from pump import Pump, make_request
+from pump import READY, Pump, make_request
 from unstuck.config import Config
 from unstuck.protocol import (
     AskRewind,
@@ -173,6 +173,23 @@ def test_a_cell_that_ends_while_the_fork_runs_is_not_in_the_copy(pump: Pump) -> 
     assert accounts(pump.ready())[0]["missing_cells"] == [1]
 
 
+def test_a_cell_that_runs_beside_is_not_in_the_copy_even_if_its_number_is_lower(
+    pump: Pump,
+) -> None:
+    run_cell(pump, "m1", 7)
+    pump.core.count = 8
+    pump.execute("m2", "##thread")
+    pump.snapshot(1, cell=8)
+    pump.finish("m2")
+    pump.execute("m3")
+    pump.die()
+    actions = pump.ready()
+    assert evalues(actions)[0].endswith(
+        "the variables are as they were after cell [7]; missing: cell [8]"
+    )
+    assert accounts(actions)[0]["cell"] == 7
+
+
 def test_a_worker_that_dies_idle_comes_back_too(pump: Pump) -> None:
     run_cell(pump, "m1", 1)
     pump.snapshot(1)
@@ -309,7 +326,17 @@ def test_a_donor_that_gives_nothing_is_followed_by_the_copy_before(pump: Pump) -
     pump.start()
     lines = tell(pump.say(Received(0, [("all variables", "it did not answer")], 0, 0.1)))
     assert lines == ["kill: nothing came out of the snapshot: it did not answer"]
+    assert tell(pump.say(READY)) == []  # It was on its way.
     assert shown(tell(pump.die(9))) == ["promote copy 1"]
+
+
+def test_a_donor_whose_variables_all_cannot_come_was_still_carried_over(pump: Pump) -> None:
+    pump.snapshot(1, kind="donor", is_faithful=False)
+    pump.execute("m1")
+    pump.die()
+    pump.start()
+    pump.say(Received(0, [("db", "cannot pickle a connection")], 400, 0.1))
+    assert accounts(pump.ready())[0]["failed"] == [["db", "cannot pickle a connection"]]
 
 
 # --- interrupts -----------------------------------------------------------------------------------

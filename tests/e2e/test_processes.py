@@ -91,6 +91,17 @@ def test_a_copy_that_hangs_is_killed_and_leaves_no_process(fresh_kernel: Kernel)
     fresh_kernel.run_ok("secret")
 
 
+def test_a_copy_that_dies_says_how(fresh_kernel: Kernel) -> None:
+    fresh_kernel.run_ok("secret = 1")
+    for code, how in {
+        "import ctypes; ctypes.string_at(0)": "signal 11 (SIGSEGV)",
+        "import os; os._exit(7)": "exit code 7",
+    }.items():
+        died = fresh_kernel.run(f"##process\nprint({IS_COPY})\n{code}")
+        assert died.stdout == "True\n"
+        assert died.content["evalue"] == f"the process of this cell has ended: {how}"
+
+
 def test_it_is_a_fresh_worker_where_something_would_go_on_twice(fresh_kernel: Kernel) -> None:
     fresh_kernel.run_ok(
         "import asyncio\nsecret = 1\ntask = asyncio.ensure_future(asyncio.sleep(60))"

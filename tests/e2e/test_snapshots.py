@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import pytest
 
-from e2e.processes import GIL_HELD, live, wait_until_gone, worker
+from e2e.processes import GIL_HELD, copies, live, wait_until_gone, worker
 from e2e.spec import ours
 
 if TYPE_CHECKING:
@@ -199,6 +199,31 @@ def test_a_worker_comes_back_again_and_again(kernel: Kernel) -> None:
         assert kernel.evaluate("count") == str(count)
 
 
+@pytest.mark.skipif(psutil.virtual_memory().available < 6 << 30, reason="needs 6 GB of free memory")
+def test_two_gigabytes_come_back(start_kernel: StartKernel) -> None:
+    kernel = start_kernel()
+    kernel.run_ok("data = bytearray(2 << 30); data[::4096] = bytes([7]) * (2 << 18)")
+    wait_for_snapshot(kernel)
+    told = account(kernel.run("data[::4096] = bytes(2 << 18); import os; os.abort()"))
+    assert (told["way"], told["missing_cells"]) == ("promotion", [])
+    assert kernel.evaluate("(len(data), data[::4096] == bytes([7]) * (2 << 18))") == (
+        f"({2 << 30}, True)"
+    )
+
+
+def test_a_fork_that_hangs_costs_the_worker_and_not_the_variables(
+    start_kernel: StartKernel,
+) -> None:
+    kernel = start_kernel()
+    kernel.run_ok("x = 'kept'; import os, time")
+    wait_for_snapshot(kernel)
+    # A hook of a library, which runs at every fork, and keeps the GIL.
+    kernel.run_ok("os.register_at_fork(before=__import__('functools').partial(pow, 3, 10**9))")
+    kernel.wait_for_log("its snapshot hung in fork()", deadline_s=30.0)
+    assert kernel.evaluate("x") == "'kept'"
+    kernel.wait(lambda: any("(now)" in row for row in rows(kernel)), "snapshot of the next worker")
+
+
 # --- what does not come back is named -------------------------------------------------------------
 
 
@@ -282,6 +307,49 @@ def test_a_rewind_goes_to_a_name_and_back_to_another(fresh_kernel: Kernel) -> No
     assert kernel.evaluate("x") == "'clean'"
     kernel.run_ok("%rewind trained")
     assert kernel.evaluate("x") == "'trained'"
+
+
+@pytest.mark.parametrize("library", ["", "polars"])
+def test_a_rewind_goes_to_a_name_again_and_again(start_kernel: StartKernel, library: str) -> None:
+    kernel = start_kernel(settings=SETTINGS)
+    if library:
+        pytest.importorskip(library)
+        kernel.run_ok("import polars as pl; pl.DataFrame({'a': [1]}).filter(pl.col('a') > 0)")
+    kernel.run_ok("x = 'clean'\n%snapshot clean")
+    for attempt in range(3):
+        kernel.wait(lambda: any("clean" in row for row in rows(kernel)), "named snapshot")
+        kernel.run_ok(f"x = {attempt}")
+        told = account(kernel.run_ok("%rewind clean"))
+        is_donor = library and attempt == 0  # Later nothing has used it.
+        assert told["way"] == ("transplant" if is_donor else "promotion")
+        assert kernel.evaluate("x") == "'clean'"
+
+
+def test_a_name_that_is_no_string_costs_nothing(kernel: Kernel) -> None:
+    kernel.run_ok("import unstuck; x = 5")
+    for wrong in ("None", "5"):
+        assert kernel.run(f"unstuck.snapshot({wrong})").content["ename"] == "TypeError"
+    assert kernel.evaluate("x") == "5"
+
+
+@pytest.mark.parametrize("policy", ["auto", "off"])  # A copy of the worker, or a fresh one.
+def test_a_process_cell_has_no_snapshots_and_says_so_at_once(
+    start_kernel: StartKernel, policy: str
+) -> None:
+    kernel = start_kernel(settings=[f"snapshots={policy}"])
+    for line in ("%snapshots", "%rewind", "%snapshot mine", "import unstuck; unstuck.snapshot()"):
+        result = kernel.run(f"##process\n{line}")
+        assert "here are no snapshots here" in result.content["evalue"], result
+    assert not any("mine" in row for row in rows(kernel))
+
+
+def test_a_copy_that_somebody_has_stopped_comes_back(kernel: Kernel) -> None:
+    kernel.run_ok("x = 'kept'")
+    wait_for_snapshot(kernel)
+    for pid in copies(kernel):
+        os.kill(pid, signal.SIGSTOP)
+    assert account(kernel.run("import os; os.abort()"))["missing_cells"] == []
+    assert kernel.evaluate("x") == "'kept'"
 
 
 def test_a_rewind_to_a_name_that_is_not_there_changes_nothing(kernel: Kernel) -> None:

@@ -243,6 +243,27 @@ def test_a_folder_that_is_not_there_is_named(shell: InteractiveShell, tmp_path: 
         magic(shell, f"save {tmp_path / 'no' / 'x.ckpt'}")
 
 
+@pytest.mark.parametrize("order", ["save", "load", "info"])
+def test_what_is_no_file_is_named_and_left_as_it_is(
+    shell: InteractiveShell, tmp_path: Path, order: str
+) -> None:
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("pipe")
+    (tmp_path / "circle").symlink_to("circle")
+    before = {path.name: path.lstat().st_mode for path in tmp_path.iterdir()}
+    for name, why in {
+        "folder": "Is a directory",
+        "pipe": "it is no regular file",
+        "link": "it is no regular file",
+        "circle": "(?i)symlink loop|too many levels",
+        "/": "Is a directory",
+    }.items():
+        with pytest.raises(UsageError, match=why):
+            magic(shell, f"{order} {tmp_path / name}")
+    assert {path.name: path.lstat().st_mode for path in tmp_path.iterdir()} == before
+
+
 # --- reading --------------------------------------------------------------------------------------
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from plainshell import plain_shell, run
 from unstuck_worker import history as module
+from unstuck_worker import turns
 from unstuck_worker.history import history
 
 if TYPE_CHECKING:
@@ -128,9 +129,7 @@ def test_threads_read_while_the_main_thread_runs_cells(shell: InteractiveShell) 
 def test_a_request_does_not_wait_for_ever_for_another(
     shell: InteractiveShell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "LOCK_DEADLINE_S", 0.1)
-    lock = threading.Lock()
-    monkeypatch.setattr(module, "_lock", lock)
-    with lock:
+    monkeypatch.setattr(turns, "DEADLINE_S", 0.1)
+    with module.turns.take():
         reply = history(shell, {"hist_access_type": "tail"})
     assert reply["ename"] == "TimeoutError"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from plainshell import plain_shell, run
-from unstuck_worker import introspect
+from unstuck_worker import turns
 from unstuck_worker.introspect import complete, inspect, is_complete
 
 if TYPE_CHECKING:
@@ -189,7 +189,7 @@ def test_requests_of_many_threads_do_not_mix(shell: InteractiveShell) -> None:
 def test_a_completion_that_hangs_costs_one_request_and_not_the_session(
     shell: InteractiveShell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(introspect, "TURN_DEADLINE_S", 0.2)
+    monkeypatch.setattr(turns, "DEADLINE_S", 0.2)
     entered, leave = threading.Event(), threading.Event()
 
     class Endless:

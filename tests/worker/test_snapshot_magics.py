@@ -10,6 +10,7 @@ import unstuck
 from unstuck.protocol import AskRewind, AskSnapshots, RewindAnswer, SnapshotList, SnapshotRow
 from unstuck_worker import asking, snapshotmagics
 from unstuck_worker.asking import Asking
+from unstuck_worker.snapshotname import as_name
 
 
 def row(number: int, **more: object) -> SnapshotRow:
@@ -67,3 +68,13 @@ def test_a_broker_that_does_not_answer_is_not_waited_for_long(
 def test_outside_of_a_kernel_there_is_nothing_to_keep() -> None:
     with pytest.raises(RuntimeError, match="no unstuck kernel runs"):
         unstuck.snapshot()
+
+
+def test_a_name_is_one_line_of_text() -> None:
+    assert as_name(" two  words\n") == "two words"
+    assert as_name("日本") == "日本"
+    for wrong in (None, 5, b"x"):
+        with pytest.raises(TypeError, match="the name of a snapshot is a string, not"):
+            as_name(wrong)
+    with pytest.raises(ValueError, match="surrogates"):
+        as_name("\ud800")

@@ -94,7 +94,8 @@ def test_the_policy_decides_by_its_table(
     seen: str, moment: dict[str, Any], take: bool, reason: str
 ) -> None:
     full: dict[str, Any] = {"policy": "auto", "when": When.idle, **moment}
-    assert decide(Moment(**full)) == (take, reason), seen
+    passes = reason.startswith(("memory is short", "one costs"))
+    assert decide(Moment(**full)) == (take, reason, passes), seen
 
 
 def test_in_a_run_without_pauses_snapshots_take_at_most_their_share() -> None:
@@ -134,6 +135,7 @@ OWN = {"python"}
         (["polars-0", "tokio-rt-worker"], [], ["polars' thread pool", "a pool of Rust's tokio"]),
         (["tf_Compute"], [], ["tensorflow's thread pool"]),
         (["python"], ["libopenblas.so", "_xla.so"], ["jax's threads"]),
+        (["tf_XLAEigen", "llvm-worker-0"], ["libjax_common.so"], ["XLA's thread pool"]),
         (["ZMQbg/IO/0"], [], ["a ZMQ context"]),
         (["strange"], ["libgomp.so"], ["the native thread 'strange', which nobody knows"]),
     ],

@@ -127,6 +127,41 @@ def test_the_history_has_each_line_once_in_one_session(worker: SnapshotDouble) -
     assert len(lines) == 5
 
 
+def test_no_descriptor_is_left_by_a_promotion(worker: SnapshotDouble) -> None:
+    worker.run("import os")
+    found: list[object] = []
+    for _ in range(4):
+        worker.snapshot()
+        worker.recover()
+        worker.run_after("1")
+        saver = "get_ipython().history_manager.save_thread"
+        worker.run_after(f"while getattr({saver}, 'connection', None) is None: pass")
+        found.append(values(worker, "len(os.listdir('/proc/self/fd'))"))
+    assert found[0] == found[-1], found
+
+
+def test_a_question_that_another_thread_was_answering_holds_up_no_later_one(
+    worker: SnapshotDouble,
+) -> None:
+    worker.run(
+        "import threading\nfrom unstuck_worker import history, introspect\n"
+        "def hold():\n"
+        "    with history.turns.take(), introspect.turns.take():\n"
+        "        threading.Event().wait(600)\n"
+        "threading.Thread(target=hold, daemon=True).start()\n"
+        "while not history.turns._lock.locked(): pass"
+    )
+    worker.snapshot()
+    worker.recover()
+    tail = {"hist_access_type": "tail", "n": 1}
+    job = worker.request(MsgType.history_request, tail, mode=RunMode.thread)
+    assert worker.wait(job).reply["status"] == "ok"
+    job = worker.request(
+        MsgType.complete_request, {"code": "impor", "cursor_pos": 5}, mode=RunMode.thread
+    )
+    assert "import" in worker.wait(job).reply["matches"]
+
+
 def test_random_streams_go_on_as_they_would_have(worker: SnapshotDouble) -> None:
     pytest.importorskip("numpy")
     draw = "[random.random(), np.random.rand(), rng.random(), own.random()]"
@@ -352,6 +387,28 @@ def test_what_is_lost_is_named(worker: SnapshotDouble) -> None:
     assert values(worker, "[child.poll(), child.wait(1), child.returncode]") == [-9, -9, -9]
 
 
+@pytest.mark.parametrize(
+    "left",
+    [
+        "asyncio.create_task(asyncio.sleep(600))",
+        "asyncio.get_running_loop().call_later(600, print)",
+        "await asyncio.start_server(print, '127.0.0.1', 0)",
+    ],
+    ids=["task", "timer", "server"],
+)
+def test_what_a_cell_has_left_in_its_thread_s_loop_is_named(
+    worker: SnapshotDouble, left: str
+) -> None:
+    def run_in_thread(code: str) -> None:
+        job = worker.submit(f"##thread name=loop\n{code}", mode=RunMode.thread)
+        assert worker.wait(job).reply["status"] == "ok"
+
+    run_in_thread("import asyncio")
+    assert worker.snapshot("before").ready.lost == []
+    run_in_thread(f"left = {left}")
+    assert worker.snapshot("after").ready.lost == ["the thread 'loop'"]
+
+
 def test_pipes_within_the_worker_work_again(worker: SnapshotDouble) -> None:
     worker.run(
         "import os, multiprocessing\nreading, writing = os.pipe()\n"
@@ -362,6 +419,26 @@ def test_pipes_within_the_worker_work_again(worker: SnapshotDouble) -> None:
     worker.recover()
     code = "os.write(writing, b'x'); queue.put(2); print(os.read(reading, 1), queue.get(timeout=5))"
     assert worker.run_after(code).text() == "b'x' 2\n"
+
+
+def test_an_import_that_another_thread_had_begun_can_be_made_again(
+    worker: SnapshotDouble, tmp_path: Path
+) -> None:
+    (tmp_path / "slow.py").write_text(
+        "import sys, threading\n"
+        "if threading.current_thread() is not threading.main_thread():\n"
+        "    sys.begun.set()\n    sys.never.wait(600)\n"
+    )
+    worker.run(
+        "import sys, threading\nsys.begun, sys.never = threading.Event(), threading.Event()\n"
+        "def load(): import slow\n"
+        "threading.Thread(target=load, name='importer', daemon=True).start()\n"
+        "sys.begun.wait(20)"
+    )
+    copy = worker.snapshot()
+    assert copy.ready.lost == ["the thread 'importer'"]
+    worker.recover(copy)
+    assert worker.run_after("import slow; slow.__name__").result == "'slow'"
 
 
 def test_executors_work_again(worker: SnapshotDouble) -> None:

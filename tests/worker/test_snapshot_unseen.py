@@ -236,6 +236,16 @@ def test_a_thread_in_c_code_prevents_them_and_is_named(worker: SnapshotDouble) -
     worker.wait_for_copy()
 
 
+def test_one_that_costs_too_much_is_taken_once_it_has_been_worth_it(worker: SnapshotDouble) -> None:
+    worker.run("snapshots = get_ipython().kernel.snapshots")
+    worker.wait_for_copy()
+    # As if the last fork had been held up by a busy machine.
+    worker.run("snapshots._fork_s = 0.3; x = 1")
+    worker.wait_for(lambda: worker.skipped)
+    assert worker.skipped == ["one costs 0.3 s, more than the cells were worth"]
+    worker.wait_for_copy()
+
+
 def test_an_open_transaction_prevents_them(worker: SnapshotDouble) -> None:
     worker.run(
         "import sqlite3\ncon = sqlite3.connect('data.db')\n"

@@ -229,6 +229,60 @@ def test_an_old_instance_keeps_the_class_that_it_was_made_of() -> None:
     assert type(there["new"]) is there["A"] is not type(there["old"])
 
 
+def test_functions_with_a_cache_come_with_an_empty_one() -> None:
+    there = carry(
+        """
+        import functools, re
+        factor = 2
+        @functools.lru_cache(maxsize=7, typed=True)
+        def times(number):
+            "Multiply."
+            return number * factor
+        times.note = [1]
+        times(1), times(1)
+        class Rows:
+            @functools.cache
+            def count(self): return 5
+        rows = Rows()
+        rows.count()
+        library = functools.cache(len), re.compile
+        """
+    )
+    there["factor"] = 3
+    assert there["times"](2) == 6
+    assert there["times"].cache_parameters() == {"maxsize": 7, "typed": True}
+    assert there["times"].cache_info().misses == 1
+    assert (there["times"].__doc__, there["times"].note) == ("Multiply.", [1])
+    assert there["rows"].count() == 5
+
+
+def test_a_cached_function_is_not_taken_for_another_one_of_its_name() -> None:
+    carriage = Carriage(
+        namespace_of("import functools\n@functools.cache\ndef answer(): return 42\nkept = [answer]")
+    )
+    assert carriage.there["kept"][0] is carriage.there["answer"]
+    assert carriage.there["answer"]() == 42
+
+
+def test_classes_with_cached_properties_come() -> None:
+    there = carry(
+        """
+        import functools
+        class Model:
+            @functools.cached_property
+            def size(self):
+                "How many."
+                return 5
+        seen, unseen = Model(), Model()
+        seen.size
+        """
+    )
+    assert vars(there["seen"]) == {"size": 5}
+    assert there["unseen"].size == 5
+    assert vars(there["unseen"]) == {"size": 5}
+    assert there["Model"].size.__doc__ == "How many."
+
+
 def test_modules_come_by_name() -> None:
     there = carry("import math\nimport os.path as p\nfrom math import tau, floor")
     assert there["math"] is math
@@ -299,6 +353,32 @@ def test_what_cannot_be_read_is_named_and_costs_nobody_else() -> None:
         )
     )
     assert carriage.not_read == dict.fromkeys(("bad", "with_bad"), "ValueError: not here")
+    assert carriage.there["fine"] == [1]
+
+
+def test_what_would_end_the_program_that_reads_or_pickles_it_is_named() -> None:
+    carriage = Carriage(
+        namespace_of(
+            """
+            class Bad:
+                def __init__(self, error): self.error = error
+                def __reduce__(self): raise self.error
+            class Worse:
+                def __init__(self, code): self.code = code
+                def __reduce__(self): return eval, (self.code,)
+            exits, closes = Bad(SystemExit(3)), Bad(GeneratorExit)
+            interrupts = Bad(KeyboardInterrupt)
+            late = Worse("__import__('sys').exit(4)")
+            fine = [1]
+            """
+        )
+    )
+    assert carriage.not_pickled == {
+        "exits": "SystemExit: 3",
+        "interrupts": "KeyboardInterrupt",
+        "closes": "GeneratorExit",
+    }
+    assert carriage.not_read == {"late": "SystemExit: 4"}
     assert carriage.there["fine"] == [1]
 
 

@@ -24,7 +24,7 @@ from unstuck.errors import WireError
 from unstuck.jobcontext import JobContext
 from unstuck.protocol import ControlParent, Ready, Receive, Run, ToWorker
 from unstuck.typing import MsgType, RunMode
-from unstuck_worker import pdbhook, process
+from unstuck_worker import pdbhook, process, turns
 from unstuck_worker.autosave import Autosave
 from unstuck_worker.child import protect_children
 from unstuck_worker.context import carry_job_into_threads
@@ -181,6 +181,8 @@ class App:
         for order in [message for message in early if isinstance(message, Receive)]:
             early.remove(order)
             take_over(order, self.shell, self._lane)
+            if order.name and self._snapshots is not None:
+                self._snapshots.request(order.name)
 
     def _announce(self) -> None:
         self._lane.send(Ready(os.getpid(), self._banner, IPython.__version__))
@@ -258,6 +260,7 @@ class App:
         self._loop.add_reader(self._sock, self._read, Decoder(ToWorker))
         self._sock.setblocking(False)
         revive_callers()
+        turns.revive()
         self.shell.revive(order.cell_floor + 1)
         settings = self.shell.kernel.settings
         settings.update({name: value for name, value in order.settings.items() if name in settings})

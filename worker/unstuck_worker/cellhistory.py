@@ -8,6 +8,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 import weakref
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -26,9 +27,6 @@ SAVE_DELAY_S = 0.5
 WAKE_S = 3600.0
 FORK_WAIT_S = 0.05
 """How long a snapshot waits for the saving thread."""
-
-_kept: list[object] = []
-"""Connections that a copy has inherited: closed in it they would release no lock of ours."""
 
 
 class CellHistory(HistoryManager):
@@ -121,12 +119,14 @@ class CellHistory(HistoryManager):
         self._numbering = threading.RLock()
         self.db_input_cache_lock = threading.Lock()
         self.db_output_cache_lock = threading.Lock()
-        self.save_thread = None
+        saver, self.save_thread = self.save_thread, None
         known = len(self.input_hist_raw)
         for lines in (self.input_hist_parsed, self.input_hist_raw):
             lines.extend([""] * (counter - len(lines)))
         if self.enabled and str(self.hist_file) != ":memory:":
-            _kept.append(self.db)
+            # Nobody uses the original's connections, and each keeps a descriptor.
+            _close(self.db)
+            _close(getattr(saver, "connection", None))
             self.init_db()
             self._read_lost(known, counter)
             self.db_input_cache = self._unsaved("history", self.db_input_cache)
@@ -191,6 +191,12 @@ class CellHistory(HistoryManager):
         return [(self.session_number, *line) for line in lines]
 
 
+def _close(connection: Any) -> None:  # noqa: ANN401  (a dummy, or none)
+    if connection is not None:
+        with suppress(sqlite3.Error):
+            connection.close()
+
+
 def _insert(
     connection: sqlite3.Connection, table: str, columns: int, lines: list[tuple[Any, ...]]
 ) -> None:
@@ -206,6 +212,8 @@ class BatchSaver(HistorySavingThread):
         """Save for ``manager``."""
         super().__init__(manager)
         self._stopping = threading.Event()
+        self.connection: sqlite3.Connection | None = None
+        """Its own, while it saves; a copy, which has not this thread, closes it."""
 
     @override
     def run(self) -> None:
@@ -214,6 +222,7 @@ class BatchSaver(HistorySavingThread):
         if not self.enabled or manager is None:
             return
         connection = sqlite3.connect(str(manager.hist_file), **manager.connection_options)
+        self.connection = connection
         assert isinstance(manager, CellHistory)
         with manager.writing:
             manager.number_session(connection)

@@ -1,19 +1,19 @@
 """History requests: tail, range and search, as messaging specification 5.5 has them.
 
 Threads: may be called from any thread. IPython opens its database for use by all threads, and
-SQLite serialises single statements; the lock keeps the write of the cache and the read after it
+SQLite serialises single statements; the turn keeps the write of the cache and the read after it
 together.
 """
 
 from __future__ import annotations
 
-import threading
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 
 from unstuck_worker.introspect import answer
+from unstuck_worker.turns import Turns
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -23,9 +23,7 @@ if TYPE_CHECKING:
 
     from unstuck.typing import Content
 
-LOCK_DEADLINE_S = 8.0
-
-_lock = threading.Lock()
+turns = Turns("history request")
 
 
 class HistoryRequest(msgspec.Struct):
@@ -51,12 +49,8 @@ def _history(shell: InteractiveShell, request: HistoryRequest) -> Content:
     manager = shell.history_manager
     if manager is None or not getattr(manager, "enabled", True):
         return {"status": "ok", "history": []}
-    if not _lock.acquire(timeout=LOCK_DEADLINE_S):
-        raise TimeoutError(f"the history request before this one runs for over {LOCK_DEADLINE_S} s")
-    try:
+    with turns.take():
         lines = list(_read(manager, request))
-    finally:
-        _lock.release()
     return {"status": "ok", "history": lines}
 
 

@@ -7,9 +7,7 @@ is_complete keep none.
 
 from __future__ import annotations
 
-import threading
 import warnings
-from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
@@ -17,16 +15,15 @@ import msgspec
 from IPython.core.completer import ProvisionalCompleterWarning, rectify_completions
 from IPython.utils.tokenutil import token_at_cursor
 
+from unstuck_worker.turns import Turns
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable
 
     from IPython.core.completer import Completion
     from IPython.core.interactiveshell import InteractiveShell
 
     from unstuck.typing import Content
-
-TURN_DEADLINE_S = 8.0
-"""How long a completion may wait for the one before it; below the broker's deadline."""
 
 Cursor = Annotated[int, msgspec.Meta(ge=0)]
 R = TypeVar("R", bound=msgspec.Struct)
@@ -86,36 +83,12 @@ def refusal(ename: str, evalue: str) -> Content:
     return {"status": "error", "ename": ename, "evalue": evalue, "traceback": []}
 
 
-class _Turns:
-    """Let one request at a time use the completer."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-
-    @contextmanager
-    def take(self) -> Generator[None]:
-        """Hold the turn.
-
-        Raises:
-            TimeoutError: the request before this one does not end.
-        """
-        lock = self._lock
-        if not lock.acquire(timeout=TURN_DEADLINE_S):
-            # A user's __dir__ that never returns keeps its lock: later requests get a fresh one.
-            self._lock = threading.Lock()
-            raise TimeoutError(f"the completion before this one runs for over {TURN_DEADLINE_S} s")
-        try:
-            yield
-        finally:
-            lock.release()
-
-
-_turns = _Turns()
+turns = Turns("completion")
 
 
 def _complete(shell: InteractiveShell, request: CompleteRequest) -> Content:
     cursor = _clamp(request.cursor_pos, request.code)
-    with _turns.take():
+    with turns.take():
         found = _find_completions(shell, request.code, cursor)
     return {
         "status": "ok",

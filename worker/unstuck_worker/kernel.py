@@ -20,6 +20,7 @@ from unstuck.typing import NO_VALUE, KernelConcurrencyMode, MsgType, NoValue, Ru
 from unstuck_worker import comms
 from unstuck_worker.asking import Asking
 from unstuck_worker.session import Channel, KernelSession
+from unstuck_worker.snapshotname import NO_SNAPSHOTS, as_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -122,11 +123,12 @@ class UnstuckKernel:
         """Keep the variables as they are once the running cell has ended.
 
         Raises:
-            RuntimeError: there are no snapshots on this platform.
+            RuntimeError: there are none here.
+            TypeError: the name is no string.
         """
         if self.snapshots is None:
-            raise RuntimeError("there are no snapshots on this platform")
-        self.snapshots.request(name)
+            raise RuntimeError(NO_SNAPSHOTS)
+        self.snapshots.request(as_name(name))
 
     # --- facts ------------------------------------------------------------------------------------
 

@@ -11,8 +11,13 @@ from IPython.core.magic import Magics, line_magic, magics_class
 
 from unstuck.jobcontext import get_context
 from unstuck.protocol import AskRewind, AskSnapshots, RewindAnswer, SnapshotList, SnapshotRow
+from unstuck_worker.snapshotname import NO_SNAPSHOTS, as_name
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from unstuck.protocol import ToBroker
+    from unstuck_worker.asking import Answer
     from unstuck_worker.kernel import UnstuckKernel
 
 HEADINGS = ("", "name", "when", "after", "comes back by", "memory")
@@ -27,10 +32,15 @@ class SnapshotMagics(Magics):
         kernel: UnstuckKernel = self.shell.kernel  # type: ignore[union-attr]
         return kernel
 
+    def _ask(self, make: Callable[[int], ToBroker]) -> Answer:
+        if self._kernel.snapshots is None:
+            raise UsageError(f"{NO_SNAPSHOTS[0].upper()}{NO_SNAPSHOTS[1:]}.")
+        return self._kernel.asking.ask(make)
+
     @line_magic
     def snapshot(self, line: str) -> None:
         """Keep the variables as they are after this cell: ``%snapshot [NAME]``."""
-        name = line.strip()
+        name = as_name(line)
         self._kernel.take_snapshot(name)
         called = f" {name!r}" if name else ""
         sys.stdout.write(f"A snapshot{called} is taken after this cell.\n")
@@ -39,7 +49,7 @@ class SnapshotMagics(Magics):
     def snapshots(self, line: str) -> None:
         """List the snapshots of this session."""
         del line
-        answer = self._kernel.asking.ask(AskSnapshots)
+        answer = self._ask(AskSnapshots)
         if isinstance(answer, SnapshotList):
             sys.stdout.write(table(answer))
 
@@ -48,8 +58,8 @@ class SnapshotMagics(Magics):
         """Undo the last cell, or go back to a snapshot: ``%rewind [NAME or NUMBER]``."""
         context = get_context()
         job = context.job if context else 0
-        to = line.strip()
-        answer = self._kernel.asking.ask(lambda number: AskRewind(number, job, to))
+        to = as_name(line)
+        answer = self._ask(lambda number: AskRewind(number, job, to))
         if isinstance(answer, RewindAnswer):
             if answer.refused:
                 raise UsageError(answer.refused)

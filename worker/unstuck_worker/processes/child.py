@@ -75,6 +75,10 @@ class Child:
     def _signal_group(self, number: int) -> None:
         raise NotImplementedError
 
+    def await_end(self) -> int | None:
+        """Give how it has ended, which has closed its lane; None where that cannot be known."""
+        return self.collect()
+
     def collect(self) -> int | None:
         """Kill it if it lives, close all ends; give how it ended, if that is known."""
         raise NotImplementedError

@@ -94,7 +94,7 @@ class Errand:
                 return self._run_cell(child, relay, count)
             except ChildEnded as error:
                 relay.drain()
-                return self._describe_end(str(error), child.collect(), count)
+                return self._describe_end(str(error), child.await_end(), count)
         finally:
             relay.close()
             child.collect()

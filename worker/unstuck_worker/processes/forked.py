@@ -17,10 +17,13 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from typing_extensions import override
+
 from unstuck.codec import Decoder, encode
 from unstuck.protocol import CopyReady, FromCopy, Promote
 from unstuck_worker.processes.child import END_S, Child
 from unstuck_worker.processes.listening import Listening
+from unstuck_worker.snapshots import children
 
 if TYPE_CHECKING:
     from unstuck_worker.snapshots.keeper import Snapshots
@@ -84,8 +87,14 @@ class Forked(Child):
             with suppress(OSError):
                 os.killpg(self.pid, number)
 
+    @override
+    def await_end(self) -> int | None:
+        """Give how it has ended, which can be seen until its parent asks, the broker."""
+        return children.exit_code_of(self.pid) if self._is_over(END_S) else None
+
+    @override
     def collect(self) -> int | None:
-        """Kill it and close all ends; how it ended only its parent knows, the broker."""
+        """Kill it and close all ends; how it ended `await_end` has to be asked before."""
         if self._exit >= 0:
             with suppress(OSError):
                 signal.pidfd_send_signal(self._exit, signal.SIGKILL)

@@ -70,6 +70,12 @@ def _facts(pid: int) -> tuple[str, bytes, int | None] | None:
     return head.partition(b"(")[2].decode(errors="replace"), fields[19], code
 
 
+def exit_code_of(pid: int) -> int | None:
+    """Give how a process has ended that nobody has waited for; None where it runs or is gone."""
+    facts = _facts(pid)
+    return None if facts is None else facts[2]
+
+
 def _is_revived(pid: int) -> bool:
     try:
         with open(f"/proc/{pid}/cmdline", "rb", 0) as file:  # noqa: PTH123

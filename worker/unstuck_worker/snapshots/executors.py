@@ -5,6 +5,7 @@ Threads: `watch` and `revive` in the main thread.
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import threading
 import weakref
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 _known: weakref.WeakSet[ThreadPoolExecutor] = weakref.WeakSet()
+_OWN_READERS = 2
+"""Of a Caller's loop: its self-pipe, and the bell that wakes the Caller."""
 _STATE = "_threads", "_idle_semaphore", "_work_queue"
 
 
@@ -49,7 +52,25 @@ def idle_threads() -> set[threading.Thread]:
 
 
 def _is_idle(caller: Any) -> bool:  # noqa: ANN401
-    return bool(caller.lifespan.owns_thread and not caller.scheduler.outstanding)
+    scheduler = caller.scheduler
+    if not caller.lifespan.owns_thread or scheduler.outstanding:
+        return False
+    return scheduler.host is None or not _does_more(scheduler.host)
+
+
+def _does_more(host: Any) -> bool:  # noqa: ANN401
+    """Say whether a cell has left something in a Caller's loop: tasks, timers, a server."""
+    loop: Any = host.loop
+    if host.backend != "asyncio":
+        return False  # Trio's tasks end with the call that has started them.
+    if len(asyncio.all_tasks(loop)) > 1:  # One is the Caller's life.
+        return True
+    if not hasattr(loop, "_selector"):
+        return False  # uvloop's does not say.
+    timers = (timer for timer in list(loop._scheduled) if not timer.cancelled())  # noqa: SLF001
+    if any(getattr(timer._callback, "__self__", None) is not host for timer in timers):  # noqa: SLF001
+        return True
+    return len(loop._selector.get_map()) > _OWN_READERS  # noqa: SLF001
 
 
 def _anyio_variables() -> Iterable[dict[Any, Any]]:

@@ -174,6 +174,8 @@ class Snapshots:
             return self._take("", when)
         if decision.reason:
             self._tell("", decision.reason)
+        if decision.passes and when is When.idle:
+            self._try_again()
         return False
 
     def _decide(self, when: When) -> Decision:
@@ -234,7 +236,7 @@ class Snapshots:
                 self._try_again()
             return False
         if awake is not None:
-            self._wake(awake, known)
+            self._wake(awake, known, name)
             return True
         self._site.release_writers()
         self._note_taken(time.monotonic() - began_s)
@@ -278,6 +280,8 @@ class Snapshots:
                 hindrance = str(error)
         if awake is not None:
             self._wake(awake, known)
+            # Its snapshots would come to the broker as those of this session.
+            self._site.shell.kernel.snapshots = None
             return
         self._site.release_writers()
         answer(hindrance)
@@ -358,7 +362,8 @@ class Snapshots:
 
     # --- in the copy ------------------------------------------------------------------------------
 
-    def _wake(self, awake: Awake, known: list[children.Child]) -> None:
+    def _wake(self, awake: Awake, known: list[children.Child], name: str = "") -> None:
+        """Be the worker from here on; who goes back to a name shall find it again later."""
         if isinstance(awake.order, Donate):
             self._site.donate(awake, awake.order)
         children.adopt(known)
@@ -373,6 +378,8 @@ class Snapshots:
         self._cells = 1
         self._ended_s = float("-inf")
         self._site.revive(awake, awake.order)
+        if name:
+            self.request(name)
         if self._policy != "off":
             # At once, before the first job: a client that waits for nothing may lose it as well.
             self._arm(0.0 if self._fork_s < AT_ONCE_S else IDLE_S)

@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 DONORS = {
     r"polars-\d+": "polars' thread pool",
     r"tokio-rt-worker": "a pool of Rust's tokio",
+    r"XLA.*|tf_XLA.*|llvm-worker-\d+": "XLA's thread pool",  # In jax and in tensorflow.
     r"tf_.*": "tensorflow's thread pool",
-    r"XLA.*|tf_XLAEigen": "XLA's thread pool",
     r"ZMQbg.*": "a ZMQ context",
     r"grpc_.*|event_engine": "a gRPC channel",
     r"ray.*": "a ray cluster",
     r"cuda.*": "CUDA's threads",
 }
-"""Names of threads without which their library never works again."""
+"""Names of threads without which their library never works again; the first that fits counts."""
 HARMLESS = re.compile(
     r"jemalloc_bg_thd|polars-ooc-clea|pt_autograd_\d+|openblas.*|numba.*|pydevd.*"
 )

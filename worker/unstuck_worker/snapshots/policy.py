@@ -63,6 +63,8 @@ class Decision(NamedTuple):
 
     take: bool
     reason: str = ""
+    passes: bool = False
+    """Later, though nothing else has happened, it may be taken."""
 
 
 TAKE = Decision(take=True)
@@ -76,7 +78,7 @@ def decide(moment: Moment) -> Decision:
     if moment.is_forbidden and moment.when is not When.asked:
         return Decision(take=False, reason="the cell has the tag no-snapshot")
     if moment.is_short:
-        return Decision(take=False, reason="memory is short")
+        return Decision(take=False, reason="memory is short", passes=True)
     if moment.when is When.asked:
         return TAKE
     if moment.policy == "always" and moment.when is When.before_cell:
@@ -96,9 +98,8 @@ def decide(moment: Moment) -> Decision:
         return TAKE
     if not moment.cells:
         return NOTHING_NEW
-    return Decision(
-        take=False, reason=f"one costs {moment.fork_s:.1f} s, more than the cells were worth"
-    )
+    reason = f"one costs {moment.fork_s:.1f} s, more than the cells were worth"
+    return Decision(take=False, reason=reason, passes=True)
 
 
 def whole_cost(fork_s: float, faults: int, system_s: float) -> float:

@@ -6,7 +6,7 @@ from collections import deque
 from types import CellType, FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any
 
-from unstuck_worker.transplant.hand import TooLong
+from unstuck_worker.transplant.hand import Quit, TooLong
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -38,6 +38,8 @@ def explain(values: Mapping[str, object], last: object, error: BaseException) ->
 
 def told(error: BaseException) -> str:
     """Tell what was raised, in one line."""
+    if isinstance(error, Quit):
+        error = error.raised
     try:
         text = " ".join(str(error).split())
     except Exception:  # noqa: BLE001  (a user's exception may not be able to say what it is)

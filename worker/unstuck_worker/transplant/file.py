@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import stat
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -41,7 +42,7 @@ def save(
         CheckpointError: it cannot be written; the old file is as it was.
     """
     try:
-        path = path.resolve()
+        path = _target(path)
         with _new_file(path) as file:
 
             def write(chunks: list[parts.Chunk]) -> None:
@@ -87,9 +88,12 @@ def read(path: Path) -> Luggage:
         CheckpointError: it is no checkpoint, damaged, or newer.
     """
     try:
-        with path.open("rb") as file:
-            size_bytes = os.fstat(file.fileno()).st_size
-            return take(parts.Reader(_filler(file), size_bytes))
+        # A pipe that nobody writes to would not even open.
+        with open(path, "rb", opener=_open_unblocked) as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise CheckpointError(f"cannot read {path}: {_kind(status)}")
+            return take(parts.Reader(_filler(file), status.st_size))
     except parts.Damaged as error:
         raise CheckpointError(f"{path} is refused: {error}") from error
     except (OSError, MemoryError) as error:
@@ -106,6 +110,32 @@ def _filler(file: BinaryIO) -> Callable[[memoryview], None]:
             view = view[count:]
 
     return fill
+
+
+def _open_unblocked(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
+
+
+def _target(path: Path) -> Path:
+    """Follow links to the file that is to be made or replaced.
+
+    Raises:
+        CheckpointError: what stands there is no file: it would be gone.
+    """
+    try:
+        path = path.resolve()
+        status = path.stat()
+    except FileNotFoundError:
+        return path
+    except (RuntimeError, ValueError) as error:  # Links in a circle, up to Python 3.12; a NUL.
+        raise CheckpointError(f"cannot write {path}: {error}") from error
+    if not stat.S_ISREG(status.st_mode):
+        raise CheckpointError(f"cannot write {path}: {_kind(status)}")
+    return path
+
+
+def _kind(status: os.stat_result) -> str:
+    return os.strerror(errno.EISDIR) if stat.S_ISDIR(status.st_mode) else "it is no regular file"
 
 
 @contextmanager

@@ -31,6 +31,15 @@ class TooLong(Exception):
         super().__init__(f"not ready within {deadline_s:g} s")
 
 
+class Quit(Exception):
+    """A call has raised what ends a program (``SystemExit`` and the like); it ends nobody else."""
+
+    def __init__(self, raised: BaseException) -> None:
+        """Carry what was raised."""
+        super().__init__()
+        self.raised = raised
+
+
 class Given(Exception):
     """Raised in a thread whose call was given up, so that Python code in it ends."""
 
@@ -65,6 +74,7 @@ class Hand:
 
         Raises:
             TooLong: the call goes on after ``deadline_s``; its thread is left to itself.
+            Quit: it has raised something that is no ``Exception``.
         """
         answers: queue.SimpleQueue[_Answer] = queue.SimpleQueue()
         self._ready().put((function, answers))
@@ -77,7 +87,7 @@ class Hand:
             self._give_up()
             raise
         if error is not None:
-            raise error
+            raise error if isinstance(error, Exception) else Quit(error)
         return cast("T", value)
 
     def _ready(self) -> _Calls:

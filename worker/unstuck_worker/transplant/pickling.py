@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import cloudpickle
 
-from unstuck_worker.transplant import names
+from unstuck_worker.transplant import names, recipes
 from unstuck_worker.transplant.identity import Identities
 from unstuck_worker.transplant.tensors import Storages
 
@@ -123,6 +123,8 @@ class VariablePickler(cloudpickle.Pickler):  # type: ignore[misc]  # it has no t
             self.has_code = True
         if id(obj) in self._cells:
             return CellType, ()
+        if kind in recipes.KINDS:
+            return recipes.reduce(obj)
         reduced = self._origin.storages.reduce(obj)
         if reduced is NotImplemented and kind not in (CodeType, CellType):
             self._origin.plain.add(kind)
