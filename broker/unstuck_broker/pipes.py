@@ -108,9 +108,14 @@ class Pipes:
 
     def _start(self, pipe: Pipe) -> None:
         """Read a pipe from here on, at a pace of its own."""
-        go_on = partial(self._loop.add_reader, pipe.fd, self._on_readable, pipe)
-        pipe.pace = Pace(self._loop, partial(self._loop.remove_reader, pipe.fd), go_on)
-        go_on()
+        pipe.pace = Pace(self._loop, partial(self._rest, pipe), partial(self._go_on, pipe))
+        self._go_on(pipe)
+
+    def _go_on(self, pipe: Pipe) -> None:
+        self._loop.add_reader(pipe.fd, self._on_readable, pipe)
+
+    def _rest(self, pipe: Pipe) -> None:
+        self._loop.remove_reader(pipe.fd)
 
     def _stop(self, pipe: Pipe) -> None:
         """Read a pipe no more."""

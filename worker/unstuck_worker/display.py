@@ -163,8 +163,7 @@ class CellDisplayHook(DisplayHook):
     @override
     def compute_format_data(self, result: object) -> Any:
         """Format the value: the MIME bundle and its metadata."""
-        formatter = cast("UnstuckShell", self.shell).display_formatter
-        assert formatter is not None
+        formatter: Any = cast("UnstuckShell", self.shell).display_formatter
         bundle = format_plainly(formatter, result)
         return formatter.format(result) if bundle is None else (bundle, {})
 
