@@ -31,7 +31,7 @@ class WithoutAsyncKernel:
         if name.partition(".")[0] == "async_kernel":
             return None
         return self.inner.find_spec(name, path, target)
-is_ours = lambda finder: type(finder).__name__ == "AsyncKernelFinder"
+is_ours = lambda finder: type(finder).__name__ == "FacadeFinder"
 sys.meta_path[:] = [f if is_ours(f) else WithoutAsyncKernel(f) for f in sys.meta_path]
 """
 SETUP = """

@@ -242,6 +242,13 @@ def test_the_results_of_the_last_run_are_not_run_again(tmp_path: Path) -> None:
     assert plan == [(one, result)]
 
 
+def test_a_notebook_that_is_to_hold_its_own_result_is_run(tmp_path: Path) -> None:
+    one, two = tmp_path / "one.ipynb", tmp_path / "two.ipynb"
+    assert plan_outputs([one], output=one, folder=None, inplace=False) == [(one, one)]
+    beside = plan_outputs([one, two], output=None, folder=tmp_path, inplace=False)
+    assert beside == [(one, one), (two, two)]
+
+
 def test_two_results_never_go_into_one_file(tmp_path: Path) -> None:
     notebooks = [tmp_path / "a" / "x.ipynb", tmp_path / "b" / "x.ipynb"]
     with pytest.raises(ConfigError, match="both be written"):

@@ -142,7 +142,10 @@ assert Kernel() is running is Kernel({"quiet": True})
 
 
 def test_importing_the_compatibility_costs_no_heavy_import() -> None:
-    shown = "print([name for name in ('zmq', 'ipykernel', 'jedi') if name in sys.modules])"
+    shown = (
+        "heavy = ('zmq', 'tornado', 'jupyter_client', 'ipykernel.connect', 'jedi')\n"
+        "print([name for name in heavy if name in sys.modules])"
+    )
     heavy = python(f"import sys\n{INSTALL}{shown}")
     assert heavy.strip() == "[]"
 
@@ -189,5 +192,91 @@ set_kernel(types.SimpleNamespace(connection_file="/run/kernel-1.json"))
 assert ipykernel.get_connection_file() == "/run/kernel-1.json"
 from ipykernel.connect import get_connection_file
 assert get_connection_file() == "/run/kernel-1.json"
+"""
+    )
+
+
+WITHOUT_IPYKERNEL = HIDE.replace("async_kernel", "ipykernel").replace("AsyncKernel", "Ipykernel")
+
+
+def test_ipykernel_is_there_to_be_seen_and_not_imported_for_that() -> None:
+    python(
+        INSTALL
+        + """
+import importlib.util, inspect, sys
+assert "ipykernel" in sys.modules and "ipykernel.zmqshell" in sys.modules
+assert importlib.util.find_spec("ipykernel") is not None
+for module in list(sys.modules.values()):
+    getattr(module, "__file__", None), getattr(module, "anything", None)
+assert inspect.getmodule(len) is not None
+import ipykernel, ipywidgets.comm
+assert not ipywidgets.comm.requires_ipykernel_shim()
+from unstuck_worker import shell, streams
+assert ipykernel.zmqshell.ZMQInteractiveShell is shell.UnstuckShell  # loguru asks in this way
+assert ipykernel.iostream.OutStream is streams.OutStream
+from ipykernel.zmqshell import ZMQInteractiveShell
+assert ZMQInteractiveShell is shell.UnstuckShell
+assert not {"zmq", "tornado", "ipykernel.connect"} & set(sys.modules), "all that needs no import"
+"""
+    )
+
+
+def test_ipykernel_is_imported_when_somebody_wants_more_of_it() -> None:
+    python(
+        INSTALL
+        + """
+import sys, warnings
+warnings.simplefilter("ignore")
+import ipykernel
+seen = sys.modules["ipykernel"]
+from ipykernel.kernelbase import Kernel
+import ipykernel.kernelapp, ipykernel.inprocess
+assert sys.modules["ipykernel"] is not seen and sys.modules["ipykernel"].__file__
+assert ipykernel.kernelbase.Kernel is Kernel
+from ipykernel.zmqshell import KernelMagics, ZMQInteractiveShell
+from unstuck_worker import shell
+assert sys.modules["ipykernel.zmqshell"].KernelMagics is KernelMagics
+assert sys.modules["ipykernel.zmqshell"].ZMQInteractiveShell is shell.UnstuckShell
+"""
+    )
+
+
+def test_the_first_thing_wanted_of_ipykernel_may_be_anything() -> None:
+    for first in (
+        "import ipykernel; ipykernel.kernel_protocol_version",
+        "import ipykernel; ipykernel.get_connection_info",
+        "import ipykernel.zmqshell as shell; shell.KernelMagics",
+        "from ipykernel.iostream import IOPubThread",
+        "from ipykernel import zmqshell; zmqshell.KernelMagics",
+        "from ipykernel import connect; connect.connect_qtconsole",
+    ):
+        python(f"import warnings\n{INSTALL}warnings.simplefilter('ignore')\n{first}\n")
+
+
+def test_where_ipykernel_is_absent_the_names_that_libraries_want_are_ours() -> None:
+    python(
+        WITHOUT_IPYKERNEL
+        + INSTALL
+        + """
+import sys, types
+import ipykernel
+assert ipykernel.version_info >= (6, 18)
+import ipywidgets.comm
+assert not ipywidgets.comm.requires_ipykernel_shim()
+from ipykernel.comm import Comm
+from unstuck_worker import comms, shell, streams
+assert Comm is comms.Comm
+from ipykernel.zmqshell import ZMQInteractiveShell
+from ipykernel.iostream import OutStream
+assert ZMQInteractiveShell is shell.UnstuckShell and OutStream is streams.OutStream
+from unstuck.jobcontext import set_kernel
+set_kernel(types.SimpleNamespace(connection_file="/run/kernel-1.json"))
+assert ipykernel.get_connection_file() == "/run/kernel-1.json"
+try:
+    import ipykernel.kernelapp
+except ModuleNotFoundError:
+    pass
+else:
+    raise SystemExit("there is no such module")
 """
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -68,6 +69,32 @@ def test_a_module_attribute_is_completed_with_its_type_and_place(shell: Interact
     ] * 2
     assert described[0]["type"] == "function"
     assert described[0]["signature"].startswith("()")
+
+
+def test_a_very_long_line_does_not_hold_the_gil_for_minutes(tmp_path: Path) -> None:
+    program = (
+        "import sys, pathlib\nfrom plainshell import plain_shell\n"
+        "from unstuck_worker.introspect import complete\n"
+        "with plain_shell(pathlib.Path(sys.argv[1])) as shell:\n"
+        "    for text in ('a' * 100_000, 'x = \\'' + 'a' * 100_000, '\"' + '\\\\\\'' * 50_000):\n"
+        "        assert complete(shell, {'code': text})['status'] == 'ok'\n"
+    )
+    # In a process of its own: nothing else could end an expression that holds the GIL.
+    subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        timeout=50,
+        check=True,
+    )
+
+
+def test_the_end_of_a_long_line_is_completed_in_its_place(shell: InteractiveShell) -> None:
+    code = f"import os\ntext = '{'b' * 5000}'; os.getcw + 1"
+    reply = complete(shell, {"code": code, "cursor_pos": len(code) - 4})
+    assert reply["matches"] == ["getcwd", "getcwdb"]
+    assert code[reply["cursor_start"] : reply["cursor_end"]] == "getcw"
+    assert reply["metadata"]["_jupyter_types_experimental"][0]["start"] == reply["cursor_start"]
+    assert matches(shell, f"import os\ntext = '{'b' * 5000}; os.getcw") == []
 
 
 def test_code_that_nothing_completes_gets_an_empty_reply_at_the_cursor(

@@ -262,3 +262,5 @@ class BatchSaver(HistorySavingThread):
 
 # HistoryManager makes its thread by this name, and has no other place to say which.
 history.__dict__["HistorySavingThread"] = BatchSaver
+# `%config` shows a class by its name, and configuration files and users say HistoryManager.
+CellHistory.__name__ = CellHistory.__qualname__ = "HistoryManager"

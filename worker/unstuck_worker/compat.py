@@ -1,7 +1,7 @@
 """Make notebooks written for other kernels work: what they import of async-kernel and ipykernel.
 
-Where async_kernel is not installed, importing it gives ours. ipykernel is the installed one, but
-its comms are ours, and it finds our connection file.
+Where these are not installed, importing them gives ours. An installed ipykernel is imported, but
+its comms, its shell and its streams are ours, and it finds our connection file.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from importlib.machinery import ModuleSpec
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from unstuck.jobcontext import get_kernel
-from unstuck_worker import comms
+from unstuck_worker import comms, standins
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 ROOT = "async_kernel"
+IPYKERNEL = "ipykernel"
 
 
 class Kernel:
@@ -35,7 +36,7 @@ class Kernel:
 
 
 class Facade(NamedTuple):
-    """One module of async_kernel: where its names are found here."""
+    """One module of another kernel: where its names are found here."""
 
     names: Mapping[str, str] = {}
     """Name to ``module`` or ``module:other name``."""
@@ -66,7 +67,28 @@ _FACADES = {
     f"{ROOT}.kernel": Facade({"Kernel": __name__}),
     f"{ROOT}.typing": Facade({"Channel": "unstuck.typing:SocketID"}, "unstuck.typing"),
     f"{ROOT}.utils": Facade(all_of="unstuck.utils"),
+    IPYKERNEL: Facade(
+        {
+            "__version__": f"{__name__}:IPYKERNEL_VERSION",
+            "version_info": f"{__name__}:IPYKERNEL_VERSION_INFO",
+            "get_connection_file": f"{__name__}:find_connection_file",
+        }
+    ),
+    f"{IPYKERNEL}.comm": Facade(
+        {"Comm": "unstuck_worker.comms", "CommManager": "unstuck_worker.comms"}
+    ),
+    f"{IPYKERNEL}.connect": Facade({"get_connection_file": f"{__name__}:find_connection_file"}),
+    f"{IPYKERNEL}.iostream": Facade({"OutStream": "unstuck_worker.streams"}),
+    f"{IPYKERNEL}.zmqshell": Facade(
+        {
+            "ZMQInteractiveShell": "unstuck_worker.shell:UnstuckShell",
+            "ZMQDisplayPublisher": "unstuck_worker.display:CellDisplayPublisher",
+        }
+    ),
 }
+IPYKERNEL_VERSION = "7.4.0"
+"""Whose behaviour is ours: libraries ask, and work around what older ones lack."""
+IPYKERNEL_VERSION_INFO = tuple(map(int, IPYKERNEL_VERSION.split(".")))
 PROTOCOL_INFO = {
     "name": "python",
     "version": ".".join(map(str, sys.version_info[:3])),
@@ -78,21 +100,20 @@ PROTOCOL_INFO = {
 }
 
 
-class AsyncKernelFinder:
-    """Find ``async_kernel`` and its modules here, behind all finders: an installed one wins."""
+class FacadeFinder:
+    """Find other kernels and their modules here, behind all finders: an installed one wins."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """Answer for a module of async_kernel, unless its package is a real one."""
+        """Answer for a module of another kernel, unless its package is a real one."""
         del path, target
         if fullname not in _FACADES:
             return None
-        if fullname != ROOT and not isinstance(
-            _loader_of(sys.modules.get(ROOT)), AsyncKernelFinder
-        ):
+        root = fullname.partition(".")[0]
+        if fullname != root and not isinstance(_loader_of(sys.modules.get(root)), FacadeFinder):
             return None
-        return ModuleSpec(fullname, cast("Loader", self), is_package=fullname == ROOT)
+        return ModuleSpec(fullname, cast("Loader", self), is_package=fullname == root)
 
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
         """Leave it to the import system."""
@@ -159,6 +180,15 @@ class IpykernelFinder:
         _PATCHES[module.__name__](module)
 
 
+def find_connection_file(app: object = None) -> str:
+    """Give the path of this kernel's connection file."""
+    del app
+    kernel = get_kernel()
+    if kernel is None or not kernel.connection_file:
+        raise RuntimeError("no kernel runs in this process")
+    return str(kernel.connection_file)
+
+
 def _patch_comm(module: ModuleType) -> None:
     """Give ``from ipykernel.comm import Comm`` (bokeh has it) comms that reach the frontend."""
     vars(module).update(Comm=comms.Comm, CommManager=comms.CommManager)
@@ -185,15 +215,32 @@ def _patch_connect(module: ModuleType) -> None:
     vars(module)["get_connection_file"] = get_connection_file
 
 
+def _patch_iostream(module: ModuleType) -> None:
+    """Let ``isinstance(sys.stdout, OutStream)`` be true, as loguru asks for its colours."""
+    from unstuck_worker.streams import OutStream  # noqa: PLC0415  (who imports this has it)
+
+    vars(module)["OutStream"] = OutStream
+
+
+def _patch_zmqshell(module: ModuleType) -> None:
+    """Let ``isinstance(get_ipython(), ZMQInteractiveShell)`` be true."""
+    from unstuck_worker.shell import UnstuckShell  # noqa: PLC0415  (who imports this has it)
+
+    vars(module)["ZMQInteractiveShell"] = UnstuckShell
+
+
 _PATCHES: Mapping[str, Callable[[ModuleType], None]] = {
     "ipykernel.comm": _patch_comm,
     "ipykernel.connect": _patch_connect,
+    "ipykernel.iostream": _patch_iostream,
     "ipykernel.ipkernel": _patch_ipkernel,
+    "ipykernel.zmqshell": _patch_zmqshell,
 }
 
 
 def install() -> None:
-    """Put both finders in place; once a process."""
-    if not any(isinstance(finder, AsyncKernelFinder) for finder in sys.meta_path):
+    """Put both finders and the stand-ins in place; once a process."""
+    if not any(isinstance(finder, FacadeFinder) for finder in sys.meta_path):
         sys.meta_path.insert(0, IpykernelFinder())
-        sys.meta_path.append(AsyncKernelFinder())
+        sys.meta_path.append(FacadeFinder())
+        standins.install(_look_up)

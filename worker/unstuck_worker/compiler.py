@@ -46,8 +46,11 @@ def murmur2(data: bytes, seed: int = HASH_SEED) -> int:
 
 
 def cell_folder() -> Path:
-    """Say where the cells' files would be; a debugger writes them, nobody else does."""
-    return Path(tempfile.gettempdir()) / f"unstuck_{os.getpid()}"
+    """Say where the cells' files would be; a debugger writes them, nobody else does.
+
+    Numba, joblib, line_profiler and executing know a cell by this name, which is ipykernel's.
+    """
+    return Path(tempfile.gettempdir()) / f"ipykernel_{os.getpid()}"
 
 
 class CellCompiler(CachingCompiler):

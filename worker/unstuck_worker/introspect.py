@@ -7,6 +7,7 @@ is_complete keep none.
 
 from __future__ import annotations
 
+import re
 import warnings
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
@@ -24,6 +25,12 @@ if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
     from unstuck.typing import Content
+
+LINE_LIMIT = 1000
+"""How many characters before the cursor a completion looks at in its line."""
+
+_STRING = re.compile(r"""(["'])(?:\\.|(?!\1).)*(?:\1|($))""")
+"""A string of one line; its second group is there when it is not closed. Always linear in time."""
 
 Cursor = Annotated[int, msgspec.Meta(ge=0)]
 R = TypeVar("R", bound=msgspec.Struct)
@@ -102,9 +109,32 @@ def _complete(shell: InteractiveShell, request: CompleteRequest) -> Content:
 
 
 def _find_completions(shell: InteractiveShell, code: str, cursor: int) -> list[Completion]:
-    """Ask IPython (and through it Jedi), with all completions spanning the same characters."""
+    """Ask IPython (and through it Jedi), with all completions spanning the same characters.
+
+    The start of a very long line is left out. IPython's expressions need time in the square of its
+    length, and hold the GIL for that time: minutes of a hung cell for 100 kB of base64.
+    """
     _quieten()
-    return list(rectify_completions(code, shell.Completer.completions(code, cursor)))
+    text = _without_start_of_long_line(code, cursor)
+    cut = len(code) - len(text)
+    found = list(rectify_completions(text, shell.Completer.completions(text, cursor - cut)))
+    for completion in found:
+        completion.start += cut
+        completion.end += cut
+    return found
+
+
+def _without_start_of_long_line(code: str, cursor: int) -> str:
+    """Leave out what stands more than `LINE_LIMIT` before the cursor in its line.
+
+    The quote of a string that goes on behind it is kept: code in a string completes otherwise.
+    """
+    start = code.rfind("\n", 0, cursor) + 1
+    stop = cursor - LINE_LIMIT
+    if stop <= start:
+        return code
+    open_quotes = (m[1] for m in _STRING.finditer(code[start:stop]) if m[2] is not None)
+    return code[:start] + next(open_quotes, "") + code[stop:]
 
 
 def _quieten() -> None:

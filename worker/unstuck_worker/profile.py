@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from unstuck_worker.shell import UnstuckShell
 
 CONFIG_FILES = ("ipython_config.py", "ipython_kernel_config.py")
-_APP_SECTIONS = ("InteractiveShellApp", "IPKernelApp")
+_START_UP = ("InteractiveShellApp", "IPKernelApp", "StoreMagics")
+"""Sections of what happens at the start; the second names the connection file as well."""
 _PLACES = {
     "profile-dir": "ProfileDir.location",
     "ipython-dir": "BaseIPythonApplication.ipython_dir",
@@ -105,7 +106,7 @@ class Profile:
             shell.user_ns_hidden.update(shell.user_ns)
 
     def _has_work(self) -> bool:
-        if any(self.config.get(section) for section in (*_APP_SECTIONS, "StoreMagics")):
+        if any(set(self.config.get(name, ())) - {"connection_file"} for name in _START_UP):
             return True
         if os.environ.get("PYTHONSTARTUP"):
             return True

@@ -392,6 +392,7 @@ class UnstuckShell(InteractiveShell):
 
 
 InteractiveShellABC.register(UnstuckShell)
-# Libraries (rich, for one) know a notebook by this name of the shell's class, and configuration
-# files have sections of it.
+# Libraries (rich, for one) know a notebook by this name of the shell's class, some with its module,
+# and configuration files have sections of it.
 UnstuckShell.__name__ = UnstuckShell.__qualname__ = "ZMQInteractiveShell"
+UnstuckShell.__module__ = "ipykernel.zmqshell"

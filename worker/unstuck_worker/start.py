@@ -71,6 +71,8 @@ def build_kernel(
         connection_file=start.connection_file,
         settings=start.settings,
     )
+    # Notebooks find their own name and their server's session by it.
+    shell.config.IPKernelApp.connection_file = start.connection_file
     magics.load(shell)
     compat.install()
     return kernel

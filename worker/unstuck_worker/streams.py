@@ -200,6 +200,10 @@ class OutStream(io.TextIOBase):
         self._is_child = True
 
 
+# click keeps colours for streams of this module, which show them though they are no terminal.
+OutStream.__module__ = "ipykernel.iostream"
+
+
 def adopt_parent(parent: Mapping[str, Any]) -> Token[JobContext | None]:
     """Let the running code's output appear under ``parent``, a message or a header.
 

@@ -125,7 +125,7 @@ def plan_outputs(
             raise ConfigError(f"{jobs[target]} and {notebook} would both be written to {target}")
         jobs[target] = notebook
     # With 'run *.ipynb' the results of the last time are among the notebooks.
-    return [(nb, target) for target, nb in jobs.items() if inplace or nb not in jobs]
+    return [(nb, target) for target, nb in jobs.items() if nb == target or nb not in jobs]
 
 
 class Batch:
