@@ -371,7 +371,7 @@ class Core:
         job = self.running.get(message.job)
         if job is None:
             return
-        if job.timed_out:
+        if job.timed_out and not job.suppresses_error:
             stops = job.stop_on_error
             evalue = f"the cell did not end within its timeout of {job.timeout_s:g} s"
             where = replies.traceback_of(message.content)

@@ -67,6 +67,8 @@ class Job:
     received_s: float
     subshell: str | None = None
     stop_on_error: bool = False
+    suppresses_error: bool = False
+    """The worker shows a short message instead of an error, and the cell counts as run."""
     blocks_channel: bool = False
     timeout_s: float | None = None
     """Wall time from its start, after which the ladder begins."""
@@ -192,6 +194,7 @@ def make_job(
         received_s,
         subshell=request.header.subshell_id if mode is RunMode.queue else None,
         stop_on_error=_stops_on_error(content, metadata),
+        suppresses_error=Tags.suppress_error.value in _tags(metadata),
         blocks_channel=mode is RunMode.blocking,
         timeout_s=_timeout_s(metadata, config),
         meter=OutputMeter(config.output_bytes_per_cell),
@@ -207,11 +210,15 @@ def _only_looks(code: str) -> bool:
     return bool(words) and words[0] in _LOOKS and "\n" not in code.strip()
 
 
+def _tags(metadata: Mapping[str, Any]) -> list[str]:
+    tags = metadata.get("tags")
+    return [tag for tag in tags if isinstance(tag, str)] if isinstance(tags, list) else []
+
+
 def _tag_value(metadata: Mapping[str, Any], tag: Tags) -> str | None:
     """Give the value of a tag such as ``timeout=5``; None where there is none."""
-    tags = metadata.get("tags")
-    for entry in tags if isinstance(tags, list) else []:
-        if isinstance(entry, str) and entry.startswith(tag.value):
+    for entry in _tags(metadata):
+        if entry.startswith(tag.value):
             return entry.removeprefix(tag.value)
     return None
 
@@ -221,7 +228,7 @@ def _stops_on_error(content: ExecuteContent, metadata: Mapping[str, Any]) -> boo
         return False
     match _tag_value(metadata, Tags.stop_on_error):
         case None:
-            return content.stop_on_error
+            return content.stop_on_error and Tags.raises_exception.value not in _tags(metadata)
         case value if value.lower() in ("true", "false"):
             return value.lower() == "true"
         case value:

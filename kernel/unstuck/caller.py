@@ -17,12 +17,12 @@ from unstuck.callerthread import check_backend
 from unstuck.callqueue import QueuedCall, QueueMap
 from unstuck.completion import ReturnWhen, as_completed, wait
 from unstuck.deadlock import DeadlockError
-from unstuck.eitherway import GetMethod, ToThreadMethod
+from unstuck.eitherway import GetMethod, ToThreadMethod, stopped_error
 from unstuck.future import Future, InvalidStateError, current_future
 from unstuck.lifespan import STOP_DEADLINE_S, Lifespan
 from unstuck.registry import registry
 from unstuck.scheduler import DelayedCall, Scheduler, is_awaitable
-from unstuck.seconds import check_seconds
+from unstuck.seconds import check_number, check_seconds
 from unstuck.threadpool import pool
 from unstuck.typing import NO_VALUE, Backend, NoValue
 from unstuck.waiting import current_backend
@@ -311,7 +311,7 @@ class Caller:
         """
         self._check_call(func)
         limit = self.MAX_BUFFER_SIZE if isinstance(max_buffer_size, NoValue) else max_buffer_size
-        queue = self._queues.get_or_make(func, check_seconds(limit, "max_buffer_size", self))
+        queue = self._queues.get_or_make(func, check_number(limit, "max_buffer_size", self))
         call = QueuedCall(func, args, kwargs)
         if wait:
             return queue.put_and_wait(call)
@@ -333,9 +333,7 @@ class Caller:
 
     def _check_call(self, func: object) -> None:
         if self.scheduler.closing:
-            from unstuck.cancelled import CallerStoppedError  # noqa: PLC0415  (needs anyio)
-
-            raise CallerStoppedError(f"{self!r} has stopped: it takes no more calls")
+            raise stopped_error(self)
         if not callable(func) and not is_awaitable(func):
             raise TypeError(f"{self!r} cannot call {func!r}")
 
@@ -462,7 +460,7 @@ class Caller:
         limit = cls.MAX_IDLE_POOL_INSTANCES
         if not isinstance(max_concurrent, NoValue):
             limit = max_concurrent
-        if limit < 1:
+        if check_number(limit, "max_concurrent", cls) < 1:
             raise ValueError(f"max_concurrent must be 1 or more, not {limit}")
         return as_completed(items, limit, shield=shield)
 

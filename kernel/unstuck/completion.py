@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Iterable, 
 from time import monotonic
 from typing import Any, Generic, Literal, TypeVar, get_args
 
+from unstuck.deadlock import awaiting
 from unstuck.future import Future, current_future
 from unstuck.scheduler import is_awaitable
 from unstuck.seconds import check_timeout
@@ -65,7 +66,12 @@ class Watch(Generic[T]):
         """Wait until one has arrived or somebody rings; False when the time was up first."""
         self._waiter = waiter = new_waiter()
         try:
-            return bool(self.arrived) or await waiter.park(timeout_s)
+            if self.arrived:
+                return True
+            if timeout_s is not None:
+                return await waiter.park(timeout_s)
+            with awaiting(current_future.get(), self.waited):
+                return await waiter.park(None)
         finally:
             self._waiter = None
 

@@ -12,11 +12,19 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from unstuck.caller import Caller
+    from unstuck.cancelled import CallerStoppedError
     from unstuck.future import Future
     from unstuck.typing import Backend
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+
+def stopped_error(caller: Caller) -> CallerStoppedError:
+    """Make the error for what is asked of a Caller that has stopped."""
+    from unstuck.cancelled import CallerStoppedError  # noqa: PLC0415  (needs anyio)
+
+    return CallerStoppedError(f"{caller!r} has stopped: it takes no more calls")
 
 
 class BoundToThread:
@@ -41,8 +49,14 @@ class BoundToThread:
 
         The thread has an event loop of the same kind as the Caller (called on the class: as the
         current loop; asyncio where none runs), and a Caller of its own.
+
+        Raises:
+            anyio.ClosedResourceError: the Caller that is asked has stopped.
         """
-        backend = self._caller.backend if self._caller else current_backend() or "asyncio"
+        owner = self._caller
+        if owner is not None and owner.scheduler.closing:
+            raise stopped_error(owner)
+        backend = owner.backend if owner is not None else current_backend() or "asyncio"
         caller = pool.take(backend) or self._owner.start_new(backend=backend)
         return pool.call(caller, func, args, kwargs)
 
@@ -77,13 +91,16 @@ class BoundGet:
         Raises:
             RuntimeError: it exists with another backend, or is the main thread's and does not
                 exist.
+            anyio.ClosedResourceError: the Caller that is asked has stopped.
         """
+        parent = self._caller
+        if parent is not None and parent.scheduler.closing:
+            raise stopped_error(parent)
         wanted = check_backend(backend) if backend is not None else None
         found = None
         if name is not None:
             found = next((c for c in self._owner.all_callers(False) if c.thread.name == name), None)
         if found is None:
-            parent = self._caller
             usual = parent.backend if parent is not None else current_backend() or "asyncio"
             found = self._owner.start_new(name=name, backend=wanted or usual, protected=protected)
             if parent is not None:

@@ -17,7 +17,7 @@ from unstuck.seconds import check_timeout
 from unstuck.waits import wait_in_task, wait_in_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Collection, Generator
 
     import anyio
     import trio
@@ -73,8 +73,8 @@ class Future(Generic[T]):
 
     thread: threading.Thread
     """The thread that the future belongs to."""
-    waits_for: Future[Any] | None
-    """What the call of this future awaits now; a deadlock is a ring of these."""
+    waits_for: Collection[Future[Any]]
+    """What the call of this future awaits now, any one of these; a deadlock is a ring of them."""
 
     is_call: bool
     """A Caller runs something for it: it cannot be done while its thread is blocked."""
@@ -88,7 +88,7 @@ class Future(Generic[T]):
         self._value: Any = None
         self._cancel_message: str | None = None
         self._call: Call | None = None
-        self.waits_for = None
+        self.waits_for = ()
 
     def __repr__(self) -> str:
         if self._state == PENDING:
@@ -194,9 +194,10 @@ class Future(Generic[T]):
         Returns:
             whether it is cancelled; False when it had an outcome before.
         """
-        if self._state == PENDING:
+        if self._state in (PENDING, CANCELLED):
             parts = [part for part in (self._cancel_message, msg) if part]
             self._cancel_message = "\n".join(parts)
+        if self._state == PENDING:
             # A call that begins sets _call, then looks at the message: one sees the other.
             call = self._call
             if call is None or not call.cancel():

@@ -22,9 +22,11 @@ from unstuck.typing import (
 
 THREAD_OPTIONS = frozenset({"name", "backend"})
 
+_VALUE = r"""[\w.\-]+|'[^']+'|"[^"]+\""""
+_OPTION = re.compile(rf"(\w+)=({_VALUE})")
 _DIRECTIVE = re.compile(
-    r"""(?P<sign>\#\#|RunMode\.|\#[ ])(?P<mode>queue|task|thread|blocking|process)
-        (?P<options>(?:[ \t]+\w+=[\w.\-]+)*)
+    rf"""(?P<sign>\#\#|RunMode\.|\#[ ])(?P<mode>queue|task|thread|blocking|process)
+        (?P<options>(?:[ \t]+\w+=(?:{_VALUE}))*)
         [ \t]*(?:\#.*)?""",
     re.VERBOSE,
 )
@@ -62,7 +64,7 @@ def read_directive(code: str, *, allow_hash: bool = False) -> Directive | None:
     if match is None or (match["sign"] == "# " and not allow_hash):
         return None
     mode = RunMode(match["mode"])
-    options = dict(pair.split("=", 1) for pair in match["options"].split())
+    options = {name: _unquoted(value) for name, value in _OPTION.findall(match["options"])}
     allowed = THREAD_OPTIONS if mode is RunMode.thread else frozenset[str]()
     if unknown := sorted(set(options) - allowed):
         takes = f"takes {', '.join(sorted(allowed))}" if allowed else "takes no options"
@@ -70,6 +72,10 @@ def read_directive(code: str, *, allow_hash: bool = False) -> Directive | None:
     if options.get("backend", "asyncio") not in ("asyncio", "trio"):
         raise ValueError(f"unknown backend in {line!r}: it is asyncio or trio")
     return Directive(mode, options)
+
+
+def _unquoted(value: str) -> str:
+    return value[1:-1] if value[0] in "'\"" else value
 
 
 def parse_run_mode(value: object, where: str) -> RunMode:

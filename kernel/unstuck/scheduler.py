@@ -262,6 +262,10 @@ class Scheduler:
         return self.host is not None and threading.get_ident() == self.host.ident
 
 
+CALL_CODES = frozenset(vars(Scheduler)[name].__code__ for name in ("_begin", "_call_direct"))
+"""What runs calls; of one that is no Python function there is no other frame to see."""
+
+
 def _makes_coroutine(function: Callable[..., Any]) -> bool:
     """Say whether calling this runs none of its code."""
     code = getattr(function, "__code__", None)

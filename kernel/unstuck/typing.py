@@ -74,6 +74,18 @@ class RunMode(StrEnum):
     def __hash__(self) -> int:
         return hash(self.value)
 
+    @classmethod
+    def get_mode(cls, code: str) -> RunMode | None:
+        """Give the mode that the first line of a cell asks for, or None.
+
+        Raises:
+            ValueError: it has an option that the mode does not have.
+        """
+        from unstuck.runmode import read_directive  # noqa: PLC0415  (it imports this module)
+
+        directive = read_directive(code)
+        return None if directive is None else directive.mode
+
 
 class KernelConcurrencyMode(StrEnum):
     """Whether the kernel chooses a run mode for each request, or runs all of them blocking."""
@@ -116,7 +128,29 @@ class BrokerMsgType(StrEnum):
 AnyMsgType = MsgType | BrokerMsgType
 
 
-class MetadataKeys(StrEnum):
+class _Spelling(StrEnum):
+    """Text with dashes that equals its name too, as in the reference; it hashes as its value."""
+
+    @override
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, _Spelling):
+            return self is other
+        if isinstance(other, str):
+            return other in (self.value, self.name)
+        return NotImplemented
+
+    @override
+    def __ne__(self, other: object) -> bool:
+        # str.__ne__ would answer before our __eq__ is asked.
+        equal = self.__eq__(other)
+        return equal if equal is NotImplemented else not equal
+
+    @override
+    def __hash__(self) -> int:
+        return hash(self.value)
+
+
+class MetadataKeys(_Spelling):
     """Keys of a message's metadata that change how a cell runs."""
 
     tags = "tags"
@@ -124,7 +158,7 @@ class MetadataKeys(StrEnum):
     suppress_error_message = "suppress-error-message"
 
 
-class Tags(StrEnum):
+class Tags(_Spelling):
     """Tags of a cell that change how it runs; ``timeout=`` and ``stop-on-error=`` take a value."""
 
     suppress_error = "suppress-error"

@@ -72,24 +72,31 @@ def get_tags(job: Job | dict[str, Any] | None = None, /) -> list[str]:
 
 
 def get_execute_request_timeout(job: Job | dict[str, Any] | None = None, /) -> float | None:
-    """Give the seconds that the cell may take, by metadata, tag, the shell's setting; or None."""
+    """Give the seconds that the cell may take, by metadata, tag, the shell's setting; or None.
+
+    The first one that is a number counts; 0 is no limit.
+    """
     candidates = [get_metadata(job).get(MetadataKeys.timeout.value)]
     prefix = Tags.timeout.value
     candidates += [tag.removeprefix(prefix) for tag in get_tags(job) if tag.startswith(prefix)]
     shell = getattr(jobcontext.get_kernel(), "shell", None)
     candidates.append(getattr(shell, "execute_request_timeout", None))
-    return next((seconds for seconds in map(_positive, candidates) if seconds is not None), None)
+    return next(filter(_is_given, map(_seconds, candidates)), None) or None
 
 
-def _positive(value: object) -> float | None:
-    """Read a number of seconds; None for what is none, for none at all and for no limit."""
+def _is_given(seconds: float | None) -> bool:
+    return seconds is not None
+
+
+def _seconds(value: object) -> float | None:
+    """Read a number of seconds; None for what is none."""
     if not isinstance(value, int | float | str) or isinstance(value, bool):
         return None
     try:
         seconds = float(value)
     except ValueError:
         return None
-    return seconds if 0 < seconds < math.inf else None
+    return seconds if 0 <= seconds < math.inf else None
 
 
 def get_execution_count() -> int:

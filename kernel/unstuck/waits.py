@@ -36,9 +36,9 @@ async def wait_in_task(
     waiter = new_waiter()
     try:
         if waiting is not None:
-            waiting.waits_for = future
+            waiting.waits_for = target = (future,)
             # What is refused here has not begun to wait: it cancels nothing.
-            check_deadlock(future, waiting)
+            check_deadlock(target, waiting)
         future.add_entry(waiter)
         try:
             await waiter.park(timeout_s)
@@ -48,7 +48,7 @@ async def wait_in_task(
                 future.leave(waiter, shield=shield)
     finally:
         if waiting is not None:
-            waiting.waits_for = None
+            waiting.waits_for = ()
     if late:
         raise TimeoutError(f"Future<{future.thread.name}> was not done within {timeout_s} s")
 

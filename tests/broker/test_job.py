@@ -111,6 +111,8 @@ def test_without_a_timeout_a_cell_may_take_as_long_as_it_likes() -> None:
         ({"stop_on_error": False}, [], False),
         ({"stop_on_error": True}, ["stop-on-error=false"], False),
         ({"stop_on_error": False}, ["stop-on-error=TRUE"], True),
+        ({}, ["raises-exception"], False),
+        ({}, ["raises-exception", "stop-on-error=true"], True),
         ({"silent": True}, [], False),
         ({"silent": True}, ["stop-on-error=true"], False),
     ],

@@ -60,6 +60,13 @@ def test_a_cell_that_swallows_its_timeout_is_answered_with_it_all_the_same(pump:
     ]
 
 
+def test_a_cell_that_suppresses_its_errors_suppresses_its_timeout(pump: Pump) -> None:
+    pump.execute("m1", metadata={"tags": ["timeout=1", "suppress-error"]})
+    pump.execute("m2")
+    assert tell(pump.pass_time(1.0)) == ["SIGINT"]
+    assert tell(pump.finish("m1"))[:3] == ["m1 execute_reply ok", "m1 idle", "m2 busy"]
+
+
 @pytest.mark.parametrize("policy", ["auto", "never", "always"])
 def test_a_timeout_kills_at_the_grace_whatever_the_policy(policy: InterruptPolicy) -> None:
     pump = ready(policy, timeout_s=1.0)

@@ -56,6 +56,26 @@ def test_an_interrupt_by_message_or_signal_ends_the_cell_and_keeps_the_variables
     assert worker(kernel).pid == pid
 
 
+@pytest.mark.parametrize(
+    ("mode", "code"),
+    [
+        *(("##queue", ENDLESS), ("##queue", SLEEPING), ("##task", ENDLESS), ("##task", SLEEPING)),
+        ("##thread", ENDLESS),
+    ],
+)
+def test_one_interrupt_ends_a_cell_whose_own_call_holds_up_its_event_loop(
+    kernel: Kernel, mode: str, code: str
+) -> None:
+    pid = worker(kernel).pid
+    body = code.replace("\n", "\n    ")
+    call = "from unstuck import Caller\nawait Caller().call_soon(run)"
+    result = begin(kernel, f"{mode}\ndef run():\n    {body}\n{call}")
+    kernel.interrupt()
+    assert is_interrupted(kernel.finish(result))
+    assert kernel.run_ok("'next'").value == "'next'"
+    assert worker(kernel).pid == pid
+
+
 def test_an_interrupt_of_nothing_does_nothing(kernel: Kernel) -> None:
     for _ in range(3):
         kernel.interrupt()

@@ -75,6 +75,18 @@ def test_a_thread_cell_may_name_its_thread_and_backend(kernel: Kernel) -> None:
     assert result.value == "'my-thread'"
 
 
+def test_a_directive_of_one_hash_has_the_same_options_once_it_is_switched_on(
+    fresh_kernel: Kernel,
+) -> None:
+    fresh_kernel.run_ok("import threading\n%unstuck hash_directive true")
+    result = fresh_kernel.run_ok("# thread name='My thread'\nthreading.current_thread().name")
+    assert result.value == "'My thread'"
+    result = fresh_kernel.run(
+        "# thread backend=trio\nimport sniffio; sniffio.current_async_library()"
+    )
+    assert result.value == "'trio'"
+
+
 def test_an_option_that_does_not_exist_is_an_error_reply(kernel: Kernel) -> None:
     result = kernel.run("##thread colour=red\n1")
     assert result.status == "error"

@@ -88,6 +88,10 @@ def test_a_stopped_caller_takes_no_call_and_says_so(backend: Backend) -> None:
             use(print)
     with pytest.raises(anyio.ClosedResourceError, match="Caller<gone> has stopped"):
         caller.call_later(1, print)
+    with pytest.raises(anyio.ClosedResourceError, match="Caller<gone> has stopped"):
+        caller.to_thread(print)
+    with pytest.raises(anyio.ClosedResourceError, match="Caller<gone> has stopped"):
+        caller.get(name="child")
 
 
 def test_what_cannot_be_called_is_a_type_error() -> None:

@@ -306,10 +306,17 @@ def test_stopping_a_caller_closes_its_queues() -> None:
     assert closed.done()
 
 
-@pytest.mark.parametrize("bad", [-1, float("nan")])
-def test_a_negative_limit_is_refused(bad: float) -> None:
+@pytest.mark.parametrize(
+    ("bad", "kind"), [(-1, ValueError), (float("nan"), ValueError), ("3", TypeError)]
+)
+def test_a_limit_that_is_negative_or_no_number_is_refused(
+    bad: object, kind: type[Exception]
+) -> None:
+    limit: Any = bad
+
     async def main(caller: Caller) -> None:
-        with pytest.raises(ValueError, match="Caller<MainThread>: max_buffer_size must be"):
-            caller.queue_call(print, max_buffer_size=bad)
+        said = r"Caller<MainThread>: max_buffer_size must be (zero or more|a number), not"
+        with pytest.raises(kind, match=said):
+            caller.queue_call(print, max_buffer_size=limit)
 
     run_with_caller("asyncio", main)

@@ -51,7 +51,7 @@ def test_the_only_waiter_that_is_cancelled_cancels_the_call(backend: Backend) ->
 
 
 def waiter_waits(waiter: Future[Any]) -> bool:
-    return waiter.waits_for is not None
+    return bool(waiter.waits_for)
 
 
 @both

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,13 +14,14 @@ from kernel.callers import (
     DEADLINE_S,
     nothing_left,
     run_with_caller,
+    until,
     wait_until,
 )
 from unstuck.caller import Caller
 from unstuck.deadlock import DeadlockError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Awaitable, Callable, Iterator
 
     from unstuck.future import Future
     from unstuck.typing import Backend
@@ -144,3 +146,100 @@ def test_a_task_beside_a_call_may_wait_for_what_waits_for_the_call() -> None:
         assert await beside[0] == "first second"
 
     run_with_caller("asyncio", main)
+
+
+async def first_of(*futures: Future[str]) -> str:
+    async with aclosing(Caller.as_completed(futures)) as done:
+        return (await anext(done)).result()
+
+
+async def all_of(*futures: Future[str]) -> str:
+    done, _ = await Caller.wait(futures)
+    return ", ".join(sorted(future.result() for future in done))
+
+
+@both
+@pytest.mark.parametrize("wait_for", [first_of, all_of])
+def test_a_ring_through_a_wait_for_several_is_found(
+    backend: Backend, wait_for: Callable[..., Awaitable[str]]
+) -> None:
+    async def main(caller: Caller) -> None:
+        calls: list[Future[str]] = []
+
+        async def several() -> str:
+            await until(backend, lambda: len(calls) > 1, "both are there")
+            return await wait_for(calls[1])
+
+        async def back() -> str:
+            return await calls[0]
+
+        calls.append(caller.call_soon(several))
+        calls.append(Caller.to_thread(back))
+        with pytest.raises(DeadlockError, match="Caller<MainThread>"):
+            await calls[0].wait(timeout=DEADLINE_S)
+
+    run_with_caller(backend, main)
+
+
+@both
+def test_of_several_that_all_wait_for_the_waiter_the_last_one_is_told(backend: Backend) -> None:
+    async def main(caller: Caller) -> None:
+        calls: list[Future[str]] = []
+
+        async def back() -> str:
+            try:
+                return await calls[0]
+            except DeadlockError:
+                return "told"
+
+        async def several() -> str:
+            return await first_of(*calls[1:])
+
+        calls.append(caller.call_soon(several))
+        calls += [caller.call_soon(back), caller.call_soon(back)]
+        assert await calls[0].wait(timeout=DEADLINE_S) == "told"
+
+    run_with_caller(backend, main)
+
+
+@both
+def test_one_of_several_may_wait_for_the_waiter_while_another_can_end_the_wait(
+    backend: Backend,
+) -> None:
+    async def main(caller: Caller) -> None:
+        calls: list[Future[str]] = []
+
+        async def back() -> str:
+            return await calls[0] + ", heard"
+
+        async def several() -> str:
+            return await first_of(*calls[1:])
+
+        calls.append(caller.call_soon(several))
+        calls += [caller.call_soon(back), caller.call_later(0.05, lambda: "other")]
+        await until(backend, lambda: bool(calls[1].waits_for), "it waits for the waiter")
+        assert await calls[0].wait(timeout=DEADLINE_S) == "other"
+        assert calls[1].cancelled()
+
+    run_with_caller(backend, main)
+
+
+@both
+def test_a_wait_for_several_with_a_timeout_ends_by_it_and_is_no_deadlock(backend: Backend) -> None:
+    async def main(caller: Caller) -> None:
+        calls: list[Future[str]] = []
+
+        async def several() -> str:
+            done, pending = await Caller.wait([calls[1]], timeout=0.05)
+            assert not done
+            assert pending == {calls[1]}
+            return "went on"
+
+        async def back() -> str:
+            return await calls[0]
+
+        calls.append(caller.call_soon(several))
+        calls.append(caller.call_soon(back))
+        assert await calls[1].wait(timeout=DEADLINE_S) == "went on"
+
+    run_with_caller(backend, main)

@@ -109,6 +109,9 @@ def test_a_comment_that_reads_like_a_directive_is_one_only_when_the_setting_says
         ("##thread backend=asyncio", {"backend": "asyncio"}),
         ("##thread   name=a\tbackend=trio  # why", {"name": "a", "backend": "trio"}),
         ("RunMode.thread name=a", {"name": "a"}),
+        ("##thread name='My thread' backend=trio", {"name": "My thread", "backend": "trio"}),
+        ('##thread name="it\'s a=b"  # why', {"name": "it's a=b"}),
+        ("##thread name='a\"'", {"name": 'a"'}),
     ],
 )
 def test_options_of_a_thread_are_read_by_a_fixed_grammar(line: str, options: object) -> None:
@@ -135,7 +138,11 @@ def test_an_option_that_the_mode_does_not_have_is_refused(line: str, reason: str
 
 
 @pytest.mark.parametrize(
-    "line", ["##thread name=", "##thread name='a'", "##thread name=f(1)", "##thread =a"]
+    "line",
+    [
+        *("##thread name=", "##thread name=f(1)", "##thread =a"),
+        *("##thread name=''", "##thread name='a", "##thread name='a' 'b'", "##thread name='a'b"),
+    ],
 )
 def test_what_is_no_option_is_never_evaluated(line: str) -> None:
     assert read_directive(line) is None

@@ -137,6 +137,18 @@ def test_messages_of_several_cancellations_are_joined_by_newlines(backend: Backe
     run_with_caller(backend, main)
 
 
+@both
+def test_messages_are_joined_too_where_the_call_had_not_begun(backend: Backend) -> None:
+    async def main(caller: Caller) -> None:
+        future = caller.call_soon(sleep, backend, DEADLINE_S)
+        assert future.cancel("one")
+        assert future.cancel("two")
+        with pytest.raises(FutureCancelledError, match=r"^one\ntwo$"):
+            await future
+
+    run_with_caller(backend, main)
+
+
 def test_a_future_can_be_referenced_weakly_and_has_no_dictionary() -> None:
     future: Future[int] = Future()
     reference = weakref.ref(future)

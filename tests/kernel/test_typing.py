@@ -103,6 +103,14 @@ def test_a_mode_is_made_from_its_name_alone() -> None:
             RunMode(text)
 
 
+def test_the_mode_that_a_cell_asks_for_can_be_read() -> None:
+    assert RunMode.get_mode("\n ##task\nx") is RunMode.task
+    assert RunMode.get_mode("RunMode.thread  # noqa: B018") is RunMode.thread
+    assert RunMode.get_mode("x\n##task") is None
+    with pytest.raises(ValueError, match="takes no options"):
+        RunMode.get_mode("##task name=a")
+
+
 def test_text_methods_act_on_the_name() -> None:
     assert RunMode.task.replace("##", "") == "task"
     assert RunMode.task.upper() == "TASK"
@@ -173,6 +181,21 @@ def test_metadata_keys_and_tags_find_themselves_in_a_dict_by_their_value() -> No
         "snapshot",
         "no-snapshot",
     ]
+
+
+@pytest.mark.parametrize("member", [*MetadataKeys, *Tags])
+def test_metadata_keys_and_tags_equal_their_name_too_and_hash_as_their_value(
+    member: MetadataKeys | Tags,
+) -> None:
+    for same in (member.name, member.value, member):
+        assert member == same
+        assert same == member
+        assert not member != same  # noqa: SIM202 - __ne__ is a method of its own
+    assert [other == member for other in type(member)].count(True) == 1
+    for other in ("", member.name.upper(), None, 5):
+        assert member != other
+        assert not member == other  # noqa: SIM201
+    assert hash(member) == hash(member.value)
 
 
 def test_no_value_is_neither_none_nor_anything_else() -> None:

@@ -123,6 +123,7 @@ def test_the_job_follows_calls_tasks_threads_and_callbacks(
         ({"tags": ["timeout=4"]}, 4.0),
         ({"tags": ["timeout="]}, None),
         ({"tags": ["timeout=4"], "timeout": 5}, 5.0),
+        ({"tags": ["timeout=4"], "timeout": 0}, None),
         ({"tags": "timeout=4"}, None),
     ],
 )
@@ -139,6 +140,8 @@ def test_the_shells_timeout_is_the_last_resort(kernel: SimpleNamespace) -> None:
     assert utils.get_execute_request_timeout() == 9.0
     job = make_job({"timeout": 1}).as_job()
     assert utils.get_execute_request_timeout(job) == 1.0
+    job = make_job({"timeout": 0}).as_job()
+    assert utils.get_execute_request_timeout(job) is None
 
 
 def test_the_execution_count_is_that_of_the_cell_else_of_the_kernel(

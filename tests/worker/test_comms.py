@@ -247,6 +247,24 @@ def test_a_handler_that_raises_is_shown_with_the_user_s_frames_only(
     assert "unstuck_worker" not in shown
 
 
+def test_a_handler_that_is_interrupted_is_shown_without_what_interrupts(
+    manager: CommManager, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ours: dict[str, Any] = {"__name__": "unstuck_worker.interrupt"}
+    exec("def on_signal():\n    raise KeyboardInterrupt", ours)
+
+    def handler(_request: Wire) -> None:
+        ours["on_signal"]()
+
+    opened = comm.create_comm(target_name="t", comm_id="id")
+    opened.on_msg(handler)
+    manager.comm_msg(message("id"))
+    shown = capsys.readouterr().err
+    assert "KeyboardInterrupt" in shown
+    assert "in handler" in shown
+    assert "in on_signal" not in shown
+
+
 def test_the_arguments_of_other_kernels_managers_are_taken(
     manager: CommManager, record: Record
 ) -> None:

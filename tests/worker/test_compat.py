@@ -66,6 +66,32 @@ assert {"Caller", "Kernel", "utils"} <= set(dir(async_kernel))
     )
 
 
+def test_backends_and_comms_are_found_where_the_reference_has_them() -> None:
+    python(
+        HIDE
+        + INSTALL
+        + """
+import comm
+from plainshell import Record
+from unstuck_worker import comms
+manager = comms.install(Record().publish)
+from async_kernel.comm import Comm, CommManager
+assert Comm is comm.create_comm and isinstance(manager, CommManager)
+from async_kernel import Caller
+from async_kernel.typing import Backend
+from async_kernel.kernelspec import Backend as SameBackend
+assert list(Backend) == ["asyncio", "trio"] and Backend is SameBackend
+for backend in Backend:
+    caller = Caller.start_new(backend=backend)
+    assert caller.backend == backend
+    assert caller is Caller.get(name=caller.thread.name, backend=backend)
+    assert caller.call_soon(lambda: 5).wait_sync(timeout=20) == 5
+    assert caller.call_using_backend(backend, Caller).wait_sync(timeout=20) is caller
+    caller.stop()
+"""
+    )
+
+
 def test_a_star_import_gives_the_public_names() -> None:
     python(
         HIDE

@@ -196,6 +196,11 @@ def test_the_suppress_error_tag_hides_the_traceback_and_the_failure(worker: Work
         "1 / 0", metadata={"tags": ["suppress-error"], "suppress-error-message": "oh"}
     )
     assert "oh" in "".join(m.text for m in outputs.messages if isinstance(m, Stream))
+    outputs = worker.run(
+        "1 / 0", metadata={"tags": ["suppress-error"], "suppress-error-message": ""}
+    )
+    assert outputs.reply["status"] == "ok"
+    assert [m for m in outputs.messages if isinstance(m, Stream)] == []
 
 
 @pytest.mark.parametrize(

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 
 from unstuck.protocol import StreamName
 from unstuck.typing import MsgType, RunMode
+from unstuck_worker.job import BLOCKED_S
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from worker.broker_double import Outputs, WorkerDouble
 
 
@@ -171,6 +175,58 @@ def test_a_callback_that_blocks_the_loop_is_interrupted(worker: WorkerDouble) ->
     worker.wait_for(lambda: "busy" in "".join(getattr(m, "text", "") for m in worker.all[-3:]))
     worker.signal()
     assert_works(worker)
+
+
+BLOCKED = {
+    "a call of the cell's Caller": (
+        "from unstuck import Caller\ndef spin():\n    print('busy', flush=True)\n"
+        "    while True: pass\nawait Caller().call_soon(spin)"
+    ),
+    "a coroutine of the cell's Caller": (
+        "from unstuck import Caller\nasync def spin():\n    print('busy', flush=True)\n"
+        "    while True: pass\nawait Caller().call_soon(spin)"
+    ),
+    "a call that is no Python function": (
+        "import time\nfrom unstuck import Caller\nCaller().call_soon(print, 'busy', flush=True)\n"
+        "await Caller().call_soon(time.sleep, 100)"
+    ),
+    "a task of the cell": (
+        "import asyncio\nasync def spin():\n    print('busy', flush=True)\n    while True: pass\n"
+        "await asyncio.create_task(spin())"
+    ),
+    "a cell magic": "%%task\nprint('busy', flush=True)\nwhile True: pass",
+}
+
+
+@pytest.mark.parametrize("code", BLOCKED.values(), ids=BLOCKED)
+def test_a_cell_is_interrupted_whose_event_loop_is_held_up_by_what_it_awaits(
+    worker: WorkerDouble, code: str
+) -> None:
+    job = start_busy(worker, code)
+    end_by_signals(worker, job, worker.signal)
+
+
+@pytest.mark.parametrize("mode", [RunMode.task, RunMode.thread])
+@pytest.mark.parametrize("kind", ["a call of the cell's Caller", "a cell magic"])
+def test_a_named_job_is_interrupted_whose_event_loop_is_held_up(
+    worker: WorkerDouble, kind: str, mode: RunMode
+) -> None:
+    job = start_busy(worker, BLOCKED[kind], mode)
+    end_by_signals(worker, job, lambda: worker.interrupt(job, hard=True))
+
+
+def end_by_signals(worker: WorkerDouble, job: int, signal: Callable[[], None]) -> None:
+    """Interrupt twice: who was not woken by the first is held up."""
+    signal()
+    blocked_s = time.monotonic() + 2 * BLOCKED_S
+    worker.wait_for(lambda: time.monotonic() > blocked_s)
+    assert worker.jobs[job].finished is None
+    signal()
+    assert_interrupted(worker.wait(job, 10))
+    assert_works(worker)
+    assert (
+        worker.run("from unstuck import Caller\nawait Caller().call_soon(lambda: 5)").result == "5"
+    )
 
 
 def test_a_comm_handler_that_blocks_is_interrupted(worker: WorkerDouble) -> None:

@@ -236,6 +236,13 @@ def test_without_waiting_the_future_is_given(shell: InteractiveShell) -> None:
         assert result == 42
 
 
+def test_another_word_for_the_waiting_is_refused_with_the_one_that_there_is(
+    shell: InteractiveShell,
+) -> None:
+    with pytest.raises(UsageError, match="%%task takes wait=no, not wait=maybe"):
+        asyncio.run(call_cell(shell, "task", "wait=maybe", "1\n"))
+
+
 def test_the_job_of_the_cell_is_the_body_s(shell: InteractiveShell) -> None:
     run(shell, "from unstuck.jobcontext import current_job")
     context = JobContext(1)

@@ -72,7 +72,10 @@ async def _result(future: Future[object], line: str) -> object:
 
 def _options(mode: str, line: str) -> dict[str, Any]:
     """Read the options behind ``%%thread`` by the grammar of the ``##thread`` directive."""
-    given = " ".join(word for word in line.split() if word != NO_WAIT)
+    words = [word for word in line.split() if word != NO_WAIT]
+    if unknown := [word for word in words if word.startswith("wait=")]:
+        raise UsageError(f"%%{mode} takes {NO_WAIT}, not {unknown[0]}: it waits without")
+    given = " ".join(words)
     try:
         directive = read_directive(f"##{mode} {given}")
     except ValueError as error:

@@ -21,6 +21,7 @@ from IPython.core.getipython import get_ipython
 from typing_extensions import override
 
 from unstuck.jobcontext import current_job, get_kernel
+from unstuck_worker.tracebacks import hide_our_frames
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping, Sequence
@@ -28,9 +29,6 @@ if TYPE_CHECKING:
 
 
 log = logging.getLogger("unstuck.comms")
-
-_OURS = {__file__, base_comm.__file__}
-"""Files whose frames say nothing to the user whose handler failed."""
 
 
 class Publish(Protocol):
@@ -325,7 +323,8 @@ class _Shown:
         """Swallow errors and interrupts, not cancellation."""
         if not isinstance(error, Exception | KeyboardInterrupt):
             return False
-        while trace is not None and trace.tb_frame.f_code.co_filename in _OURS:
+        trace = hide_our_frames(error, trace)
+        while trace is not None and trace.tb_frame.f_code.co_filename == base_comm.__file__:
             trace = trace.tb_next
         lines = traceback.format_exception(kind, error, trace)
         _tell(f"Exception {self._doing}\n{''.join(lines)}".rstrip())

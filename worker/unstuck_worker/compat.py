@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from enum import StrEnum
 from functools import partial
 from importlib.machinery import ModuleSpec
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
@@ -33,6 +34,13 @@ class Kernel:
         if kernel is None:
             raise RuntimeError("no kernel runs in this process")
         return kernel
+
+
+class Backend(StrEnum):
+    """The event loops that a Caller can have, as async_kernel names them; text with us."""
+
+    asyncio = "asyncio"
+    trio = "trio"
 
 
 class Facade(NamedTuple):
@@ -63,9 +71,13 @@ _FACADES = {
         }
     ),
     f"{ROOT}.caller": Facade(_CALLER, "unstuck.caller"),
+    f"{ROOT}.comm": Facade({"Comm": "unstuck_worker.comms", "CommManager": "unstuck_worker.comms"}),
+    f"{ROOT}.kernelspec": Facade({"Backend": __name__}),
     f"{ROOT}.pending": Facade(_CALLER, "unstuck.future"),
     f"{ROOT}.kernel": Facade({"Kernel": __name__}),
-    f"{ROOT}.typing": Facade({"Channel": "unstuck.typing:SocketID"}, "unstuck.typing"),
+    f"{ROOT}.typing": Facade(
+        {"Backend": __name__, "Channel": "unstuck.typing:SocketID"}, "unstuck.typing"
+    ),
     f"{ROOT}.utils": Facade(all_of="unstuck.utils"),
     IPYKERNEL: Facade(
         {

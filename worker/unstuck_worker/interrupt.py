@@ -12,6 +12,7 @@ import threading
 from threading import get_ident
 from typing import TYPE_CHECKING
 
+from unstuck.scheduler import CALL_CODES
 from unstuck.typing import MsgType, RunMode
 from unstuck_worker import process
 from unstuck_worker.job import RunningJob, Stepping
@@ -133,7 +134,9 @@ class Interrupts:
             if running.is_stepping_in(self.main):
                 raises = True
             elif running.thread_ident == self._main_ident:
-                running.interrupt_wait()
+                if not running.interrupt_wait():
+                    # What holds up the event loop is a call or callback: nothing else wakes it.
+                    raises |= _is_foreign(frame)
             else:
                 self._loop.call_soon_threadsafe(self._interrupt_elsewhere, running)
         if raises:
@@ -157,8 +160,12 @@ class Interrupts:
             elif hard:
                 self._interrupt_main_hard(running)
             else:
-                self._aimed.add(running.context.job)
-                signal.pthread_kill(self._main_ident or 0, signal.SIGINT)
+                self._signal(running)
+
+    def _signal(self, running: RunningJob) -> None:
+        """Have the main thread interrupt exactly this job."""
+        self._aimed.add(running.context.job)
+        signal.pthread_kill(self._main_ident or 0, signal.SIGINT)
 
     def interrupt_all(self) -> None:
         """Interrupt whatever runs, as this process is to end; called in the lane thread."""
@@ -170,8 +177,8 @@ class Interrupts:
             return
         raised: list[bool] = []
         self._lane.while_nobody_writes(lambda: raised.append(running.interrupt_thread()))
-        if not raised[0]:
-            running.interrupt_wait()
+        if not raised[0] and not running.interrupt_wait():
+            self._lane.while_nobody_writes(running.interrupt_blocker)
 
     def _interrupt_main_hard(self, running: RunningJob) -> None:
         """Raise in the main thread past any signal handler; what blocks it is meant, too."""
@@ -180,8 +187,11 @@ class Interrupts:
         stuck = self.main.job or running
         raised: list[bool] = []
         self._lane.while_nobody_writes(lambda: raised.append(stuck.interrupt_thread()))
-        if stuck is not running or not raised[0]:
-            running.interrupt_wait()
+        if stuck is running and raised[0]:
+            return
+        if not running.interrupt_wait() and not _is_queue_cell(running.context):
+            # The broker signals again for a cell of the queue, and for no other job.
+            self._signal(running)
 
 
 def _checkpoint() -> None:
@@ -201,6 +211,8 @@ def _is_queue_cell(context: JobContext) -> bool:
 def _is_foreign(frame: FrameType | None) -> bool:
     """Say whether the event loop runs a callback of the user's own, and not a job."""
     packages: list[str] = []
+    if frame is not None and frame.f_code in CALL_CODES:
+        return True
     while frame is not None:
         package = str(frame.f_globals.get("__name__", "")).partition(".")[0]
         if package == "asyncio" and frame.f_code.co_name == "_run":

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import threading
+import time
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
 _set_async_exc = ctypes.pythonapi.PyThreadState_SetAsyncExc
 _set_async_exc.argtypes = (ctypes.c_ulong, ctypes.py_object)
+
+BLOCKED_S = 0.1
+"""An event loop that has not woken a job for so long is held up by code that does not await."""
 
 
 class Reply(NamedTuple):
@@ -57,6 +61,8 @@ class RunningJob:
         self._outer: RunningJob | None = None
         self._is_stepping = False
         self._is_interrupted = False
+        self._wanted_s: float | None = None
+        """Since when its event loop is asked to wake it and has not yet done so."""
         self._lock = threading.Lock()
         self._task: asyncio.Task[Any] | None = None
         self.scope: AbstractContextManager[Any] = nullcontext()
@@ -72,14 +78,19 @@ class RunningJob:
         task = asyncio.current_task()
         if task is not None:
             self._task = task
-            self.cancel = lambda: _call_threadsafe(loop, task.cancel)
+            self.cancel = lambda: _call_threadsafe(loop, self._wake, task.cancel)
 
     def _attach_to_trio(self) -> None:
         import trio  # noqa: PLC0415  (an optional dependency; this is its thread)
 
         token = trio.lowlevel.current_trio_token()
         scope = self.scope = trio.CancelScope()
-        self.cancel = lambda: token.run_sync_soon(scope.cancel)
+        self.cancel = lambda: token.run_sync_soon(self._wake, scope.cancel)
+
+    def _wake(self, cancel: Callable[[], object]) -> None:
+        """Wake the job, in its event loop."""
+        self._wanted_s = None
+        cancel()
 
     def enter(self) -> None:
         """Note that the job's code runs from here."""
@@ -114,11 +125,25 @@ class RunningJob:
         """Say whether the job's own code is what that thread runs now."""
         return stepping.job is self and self._is_stepping
 
-    def interrupt_wait(self) -> None:
-        """Raise KeyboardInterrupt where the job awaits, or at its next await."""
+    def interrupt_wait(self) -> bool:
+        """Raise KeyboardInterrupt where the job awaits, or at its next await.
+
+        Returns:
+            False when its event loop has not come to do so since an earlier time: something holds
+            it up.
+        """
+        now, wanted = time.monotonic(), self._wanted_s
         self._is_interrupted = True
         if self.cancel is not None and not self.is_ended:
+            self._wanted_s = now if wanted is None else wanted
             self.cancel()
+        return wanted is None or now - wanted < BLOCKED_S
+
+    def interrupt_blocker(self) -> None:
+        """Raise KeyboardInterrupt in the job's thread, whose event loop something holds up."""
+        with self._lock:
+            if not self.is_ended:
+                _set_async_exc(self.thread_ident, KeyboardInterrupt)
 
     def interrupt_thread(self) -> bool:
         """Raise KeyboardInterrupt in the job's thread if its code runs; say whether it did."""
@@ -145,9 +170,13 @@ class RunningJob:
         return value
 
 
-def _call_threadsafe(loop: asyncio.AbstractEventLoop, call: Callable[[], object]) -> None:
+def _call_threadsafe(
+    loop: asyncio.AbstractEventLoop,
+    call: Callable[[Callable[[], object]], object],
+    argument: Callable[[], object],
+) -> None:
     if not loop.is_closed():
-        loop.call_soon_threadsafe(call)
+        loop.call_soon_threadsafe(call, argument)
 
 
 def _checkpoint() -> None:

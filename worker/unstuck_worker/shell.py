@@ -268,7 +268,7 @@ class UnstuckShell(InteractiveShell):
         message = error_message(context.message["metadata"]) if context else None
         if message is None:
             self.lane.publish(context, "error", encode(content))
-        else:
+        elif message:
             self.lane.put_text((context, StreamName.stdout, f"{message}\n"))
             self.lane.flush()
 

@@ -20,11 +20,12 @@ def read_tags(metadata: Mapping[str, Any]) -> list[str]:
 
 
 def error_message(metadata: Mapping[str, Any]) -> str | None:
-    """Give what is shown instead of a traceback, when the cell asks for that."""
+    """Give what is shown instead of a traceback, when the cell asks for that; "" is nothing."""
     if Tags.suppress_error.value not in read_tags(metadata):
         return None
     key = MetadataKeys.suppress_error_message
-    return str(metadata.get(key.value) or metadata.get(key.name) or DEFAULT_ERROR_MESSAGE)
+    chosen = metadata.get(key.value, metadata.get(key.name))
+    return DEFAULT_ERROR_MESSAGE if chosen is None else str(chosen)
 
 
 def stops_on_error(metadata: Mapping[str, Any], requested: bool) -> bool:

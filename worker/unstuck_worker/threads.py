@@ -143,12 +143,19 @@ class Threads:
     def _start_cell(self, job: JobContext) -> None:
         from unstuck.caller import Caller  # noqa: PLC0415  (it loads anyio)
 
-        options = _options(job)
+        options = self._options(job)
         if not options:
             Caller.to_thread(self._runner.run, job)
             return
         caller = Caller.get(**cast("Any", options))
         caller.call_soon(self._runner.run, job)
+
+    def _options(self, job: JobContext) -> dict[str, str]:
+        """Read the options of ``##thread`` on the first line of the cell."""
+        code: Any = msgspec.json.decode(job.content).get("code", "")
+        allow_hash = bool(self._runner.shell.kernel.settings.get("hash_directive", False))
+        directive = read_directive(code, allow_hash=allow_hash) if isinstance(code, str) else None
+        return directive.options if directive else {}
 
     def _subshell(self, name: str) -> Subshell:
         subshell = self._subshells.get(name)
@@ -179,10 +186,3 @@ class Threads:
     def list_subshells(self) -> Iterable[str]:
         """Give the ids of the open subshells."""
         return tuple(self._subshells)
-
-
-def _options(job: JobContext) -> dict[str, str]:
-    """Read the options of ``##thread`` on the first line of the cell."""
-    code: Any = msgspec.json.decode(job.content).get("code", "")
-    directive = read_directive(code) if isinstance(code, str) else None
-    return directive.options if directive else {}
