@@ -103,6 +103,9 @@ CELLS = {
         "import os\nos.kill(os.getpid(), 9)", DIED, is_endless=False, says="SIGKILL"
     ),
     "a stop of itself": Hostile("import os, signal\nos.kill(os.getpid(), signal.SIGSTOP)"),
+    "a tracee that nobody lets go on": Hostile(
+        "import ctypes\nctypes.CDLL(None).ptrace(0, 0, 0, 0)\nwhile True: pass"
+    ),
     "a trace function that raises": Hostile(
         "import sys\n"
         "def trace(*_): raise ValueError('from the trace function')\n"
