@@ -190,3 +190,26 @@ def test_the_cells_before_and_after_an_interrupted_one_keep_their_variables(
     kernel.interrupt()
     kernel.finish(result)
     assert kernel.evaluate("kept") == "42"
+
+
+def test_a_cell_that_takes_all_descriptors_leaves_the_threads_their_outputs(
+    kernel: Kernel,
+) -> None:
+    kernel.request("restart_request", channel="control")
+    kernel.run_ok(
+        "import os, resource, threading\n"
+        "release = threading.Event()\n"
+        "thread = threading.Thread(\n"
+        "    target=lambda: release.wait(100) and print('from a thread'), daemon=True\n"
+        ")\n"
+        "thread.start()\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))\n"
+        "taken = []\n"
+        "try:\n"
+        "    while True: taken.append(os.open(os.devnull, os.O_RDONLY))\n"
+        "except OSError:\n"
+        "    pass"
+    )
+    kernel.run_ok("pass", metadata={"tags": ["snapshot"]})
+    kernel.run_ok("release.set()\nthread.join(5)\nassert not thread.is_alive()")
+    kernel.request("complete_request", {"code": "tak", "cursor_pos": 3}, deadline_s=5)
