@@ -213,3 +213,27 @@ def test_a_cell_that_takes_all_descriptors_leaves_the_threads_their_outputs(
     kernel.run_ok("pass", metadata={"tags": ["snapshot"]})
     kernel.run_ok("release.set()\nthread.join(5)\nassert not thread.is_alive()")
     kernel.request("complete_request", {"code": "tak", "cursor_pos": 3}, deadline_s=5)
+
+
+def test_a_cell_that_cancels_all_tasks_cancels_but_its_own(kernel: Kernel) -> None:
+    kernel.run_ok("from unstuck import Caller\ncaller = Caller()")
+    result = kernel.run(
+        "import asyncio\nfor task in asyncio.all_tasks(): task.cancel()\nawait asyncio.sleep(100)"
+    )
+    assert result.content["ename"] == "CancelledError"
+    assert kernel.evaluate("caller.running and caller is Caller()") == "True"
+    assert [m for m in kernel.strays if m["header"]["msg_type"] == "stream"] == []
+
+
+def test_the_caller_of_the_main_thread_is_made_again_when_a_cell_has_ended_it(
+    kernel: Kernel,
+) -> None:
+    kernel.run_ok("from unstuck import Caller\nCaller().stop(force=True)")
+    again = "await Caller().call_soon(lambda: 'here again')"
+    kernel.wait(lambda: kernel.run(again).status == "ok", "Caller")
+
+
+def test_a_worker_whose_event_loop_was_broken_is_replaced(kernel: Kernel) -> None:
+    result = kernel.run_ok("import asyncio\nasyncio.get_running_loop()._selector.close()")
+    kernel.wait_for_text(result, "the event loop cannot run any more: ValueError")
+    kernel.wait(lambda: kernel.run("1 + 1").status == "ok", "next worker")
