@@ -56,6 +56,17 @@ def test_an_interrupt_by_message_or_signal_ends_the_cell_and_keeps_the_variables
     assert worker(kernel).pid == pid
 
 
+def test_an_interrupt_lets_a_stopped_worker_go_on_and_keeps_the_variables(kernel: Kernel) -> None:
+    pid = worker(kernel).pid
+    result = begin(
+        kernel,
+        "import os, signal\nprint('begun')\nos.kill(os.getpid(), signal.SIGSTOP)\nwhile 1: 1",
+    )
+    kernel.interrupt()
+    assert is_interrupted(kernel.finish(result))
+    assert worker(kernel).pid == pid
+
+
 def test_an_interrupt_of_nothing_does_nothing(kernel: Kernel) -> None:
     for _ in range(3):
         kernel.interrupt()
