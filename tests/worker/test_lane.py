@@ -55,6 +55,18 @@ def test_stop_does_not_wait_longer_than_its_grace(start_worker: StartWorker) -> 
     worker.stop(grace_s=0.5)
 
 
+def test_exit_handlers_have_their_grace_where_a_cell_has_replaced_sleep(
+    start_worker: StartWorker, tmp_path: Path
+) -> None:
+    worker = start_worker()
+    worker.run(
+        "import atexit, pathlib, threading, time\ntime.sleep = lambda _: None\n"
+        "atexit.register(lambda: threading.Event().wait(0.3) or pathlib.Path('exit').touch())"
+    )
+    worker.stop()
+    assert (tmp_path / "exit").exists()
+
+
 def test_user_threads_do_not_outlive_the_grace(start_worker: StartWorker) -> None:
     worker = start_worker()
     worker.run("import threading, time; threading.Thread(target=time.sleep, args=(1000,)).start()")

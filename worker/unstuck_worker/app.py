@@ -10,10 +10,10 @@ import logging
 import os
 import sys
 import threading
-import time
 import traceback
 from contextlib import suppress
 from contextvars import copy_context
+from time import sleep  # A user may replace that of the module.
 from typing import TYPE_CHECKING
 
 import IPython
@@ -318,5 +318,5 @@ class App:
 
 
 def _exit_after(grace_s: float) -> None:
-    time.sleep(grace_s)
+    sleep(grace_s)
     os._exit(0)
