@@ -9,11 +9,12 @@ import os
 import random
 import signal
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import psutil
 
-from e2e.processes import live, template, wait_until_gone
+from e2e.processes import awake, live, template, wait_until_gone, worker
 from e2e.spec import ours
 
 if TYPE_CHECKING:
@@ -47,35 +48,36 @@ class Chaos:
         """Leave the broker and its template alone."""
         self.random = random.Random(seed)
         self._broker = psutil.Process(kernel.pid)
-        self._spared = template(kernel).pid
+        self.spared = template(kernel).pid
         self._stopped: list[psutil.Process] = []
         self.kills = 0
 
     def strike(self) -> None:
         """Do something to a worker, or nothing."""
         what = self.random.random()
-        for worker in self._workers():
-            if what < 0.25:
-                worker.send_signal(signal.SIGKILL)
-                self.kills += 1
-            elif what < 0.4:
-                worker.send_signal(signal.SIGSTOP)
-                self._stopped.append(worker)
+        for one in self._workers():
+            with suppress(psutil.NoSuchProcess):
+                if what < 0.25:
+                    one.send_signal(signal.SIGKILL)
+                    self.kills += 1
+                elif what < 0.4:
+                    one.send_signal(signal.SIGSTOP)
+                    self._stopped.append(one)
         if what > 0.6:
             self.forgive()
 
     def forgive(self) -> None:
         """Let those go on that were stopped."""
-        for worker in self._stopped:
-            if worker.is_running():
-                worker.send_signal(signal.SIGCONT)
+        for one in self._stopped:
+            with suppress(psutil.NoSuchProcess):
+                one.send_signal(signal.SIGCONT)
         self._stopped.clear()
 
     def _workers(self) -> list[psutil.Process]:
         found: list[psutil.Process] = []
         for child in self._broker.children():
             try:
-                if child.pid != self._spared and "unstuck_worker" in " ".join(child.cmdline()):
+                if child.pid != self.spared and "unstuck_worker" in " ".join(child.cmdline()):
                     found.append(child)
             except psutil.Error:
                 continue
@@ -129,6 +131,12 @@ def test_no_request_is_lost_or_answered_twice_while_workers_die(
         kernel.wait(
             lambda: all(c.status() != psutil.STATUS_ZOMBIE for c in broker.children()),
             "end of the broker's zombies",
+        )
+        kernel.request("restart_request", channel="control")
+        kernel.run_ok("pass")
+        own = {kernel.pid, worker(kernel).pid, chaos.spared}
+        kernel.wait(
+            lambda: {one.pid for one in awake(kernel)} <= own, "end of all that the cells started"
         )
     finally:
         for other in others:
