@@ -44,7 +44,7 @@ class Interrupts:
         if not targets or not core.life.takes_jobs:
             return
         known = [ladder for ladder in self._ladders if ladder.jobs & targets]
-        insisted = [ladder for ladder in known if ladder.insist(core.last_number)]
+        insisted = [ladder for ladder in known if ladder.insist(core.last_number, now)]
         if insisted:
             self._kill(insisted[0])
             return

@@ -33,7 +33,7 @@ Why = Literal["interrupt", "timeout"]
 class Ladder:
     """One interrupt on its way up, for the jobs that it aims at."""
 
-    __slots__ = ("_caught", "_rung_s", "horizon", "jobs", "policy", "rung", "why")
+    __slots__ = ("_caught", "_grace_s", "_rung_s", "horizon", "jobs", "policy", "rung", "why")
 
     def __init__(
         self, jobs: set[int], horizon: int, now: float, config: Config, why: Why = "interrupt"
@@ -54,7 +54,8 @@ class Ladder:
         self.rung = Rung.SIGNALLED
         self.why = why
         self.policy: InterruptPolicy = "always" if why == "timeout" else config.interrupt_policy
-        self._rung_s = (now + config.interrupt_hard_s, now + config.interrupt_grace_s)
+        self._grace_s = now + config.interrupt_grace_s
+        self._rung_s = (now + config.interrupt_hard_s, self._grace_s)
 
     def caught(self, job: int, now: float) -> None:
         """Take note that the interrupt has reached a job.
@@ -103,13 +104,16 @@ class Ladder:
         self.rung = Rung.ANNOUNCED
         return True
 
-    def insist(self, horizon: int) -> bool:
+    def insist(self, horizon: int, now: float) -> bool:
         """Take a second interrupt of the same jobs; True when it asks for the kill.
 
         Before the announcement an impatient double click must not cost a session. What was received
-        up to ``horizon``, before this interrupt, is aborted with the rest.
+        up to ``horizon``, before this interrupt, is aborted with the rest. A traceback that is
+        still on its way after the grace is not waited for any more.
         """
         self.horizon = horizon
+        if self.rung is Rung.RAISED and now >= self._grace_s:
+            self._rung_s = (now, now)
         if self.rung is Rung.ANNOUNCED and self.policy == "auto":
             self.rung = Rung.KILL
             return True

@@ -57,7 +57,8 @@ class WorkerProcess:
                 pid, status = os.waitpid(self.pid, os.WNOHANG)
             except ChildProcessError:
                 pid, status = self.pid, 0
-            if pid:
+            # One that has asked to be traced (``PTRACE_TRACEME``) reports its stops here, too.
+            if pid and not os.WIFSTOPPED(status):
                 self.exit_status = status
         return self.exit_status is not None
 

@@ -198,6 +198,8 @@ class Supervisor:
         pids = self._members() if whole_tree else set[int]()
         kill_all(pids - {process.pid}, signal.SIGINT)
         kill_all({-process.pid}, signal.SIGINT)  # The group; the worker leads it.
+        # What was stopped takes its SIGINT only when it goes on.
+        kill_all(pids, signal.SIGCONT)
 
     def kill(self, reason: Reason) -> None:
         """Kill the worker and all that it started."""

@@ -61,7 +61,7 @@ def test_the_stack_is_shown_once() -> None:
 def test_a_second_interrupt_before_the_announcement_never_kills(now: float) -> None:
     ladder = begin()
     climb(ladder, now)
-    assert not ladder.insist(1)
+    assert not ladder.insist(1, now)
     assert not ladder.at_the_end
 
 
@@ -72,11 +72,27 @@ def test_a_second_interrupt_after_the_announcement_kills_by_policy(
     ladder = begin(policy)
     climb(ladder, 102.0)
     ladder.announce()
-    assert ladder.insist(1) is kills
+    assert ladder.insist(1, 103.0) is kills
     assert ladder.at_the_end is kills
 
 
 def test_a_second_interrupt_covers_what_came_before_it() -> None:
     ladder = begin()
-    ladder.insist(9)
+    ladder.insist(9, 100.1)
     assert ladder.horizon == 9
+
+
+def test_an_interrupt_that_has_come_through_leaves_time_for_a_traceback() -> None:
+    ladder = begin()
+    ladder.caught(1, 100.1)
+    assert climb(ladder, 110.0) == []
+    assert climb(ladder, 110.1) == [Rung.LOOKED]
+
+
+def test_who_insists_after_the_grace_does_not_wait_for_the_traceback() -> None:
+    ladder = begin()
+    ladder.caught(1, 100.1)
+    assert not ladder.insist(1, 101.9)
+    assert climb(ladder, 102.0) == []
+    assert not ladder.insist(1, 102.1)
+    assert climb(ladder, 102.1) == [Rung.LOOKED]

@@ -63,18 +63,34 @@ def test_a_deep_recursion_is_a_short_traceback(kernel: Kernel) -> None:
     assert len(_traceback(result.content)) < 200_000
 
 
+@ours
+def test_a_traceback_of_thousands_of_frames_takes_no_time(kernel: Kernel) -> None:
+    result = kernel.run(
+        "import sys\nsys.setrecursionlimit(20_000)\n"
+        "def deep(n): return deep(n - 1) if n else 1 / 0\ndeep(9_000)",
+        deadline_s=10,
+    )
+    text = _traceback(result.content)
+    assert result.error["ename"] == "ZeroDivisionError"
+    assert "[Previous line repeated" in text
+    assert "interactiveshell.py" not in text
+    assert kernel.evaluate("sys.last_value.args") == "('division by zero',)"
+
+
 BROKEN_STR = """
 class Broken(Exception):
-    def __str__(self): raise ValueError('no str')
+    def __str__(self): raise FAILURE
     __repr__ = __str__
 raise Broken('x')
 """
 
 
 @ours
-def test_an_exception_that_cannot_be_shown_is_still_an_error(kernel: Kernel) -> None:
-    result = kernel.run(BROKEN_STR)
+@pytest.mark.parametrize("failure", ["ValueError('no str')", "SystemExit", "GeneratorExit"])
+def test_an_exception_that_cannot_be_shown_is_still_an_error(kernel: Kernel, failure: str) -> None:
+    result = kernel.run(BROKEN_STR.replace("FAILURE", failure))
     assert result.content["ename"] == "Broken"
+    assert result.error["ename"] == "Broken"
     assert kernel.run_ok("'alive'").value == "'alive'"
 
 

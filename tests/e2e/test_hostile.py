@@ -103,6 +103,9 @@ CELLS = {
         "import os\nos.kill(os.getpid(), 9)", DIED, is_endless=False, says="SIGKILL"
     ),
     "a stop of itself": Hostile("import os, signal\nos.kill(os.getpid(), signal.SIGSTOP)"),
+    "a tracee that nobody lets go on": Hostile(
+        "import ctypes\nctypes.CDLL(None).ptrace(0, 0, 0, 0)\nwhile True: pass"
+    ),
     "a trace function that raises": Hostile(
         "import sys\n"
         "def trace(*_): raise ValueError('from the trace function')\n"
@@ -187,3 +190,50 @@ def test_the_cells_before_and_after_an_interrupted_one_keep_their_variables(
     kernel.interrupt()
     kernel.finish(result)
     assert kernel.evaluate("kept") == "42"
+
+
+def test_a_cell_that_takes_all_descriptors_leaves_the_threads_their_outputs(
+    kernel: Kernel,
+) -> None:
+    kernel.request("restart_request", channel="control")
+    kernel.run_ok(
+        "import os, resource, threading\n"
+        "release = threading.Event()\n"
+        "thread = threading.Thread(\n"
+        "    target=lambda: release.wait(100) and print('from a thread'), daemon=True\n"
+        ")\n"
+        "thread.start()\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))\n"
+        "taken = []\n"
+        "try:\n"
+        "    while True: taken.append(os.open(os.devnull, os.O_RDONLY))\n"
+        "except OSError:\n"
+        "    pass"
+    )
+    kernel.run_ok("pass", metadata={"tags": ["snapshot"]})
+    kernel.run_ok("release.set()\nthread.join(5)\nassert not thread.is_alive()")
+    kernel.request("complete_request", {"code": "tak", "cursor_pos": 3}, deadline_s=5)
+
+
+def test_a_cell_that_cancels_all_tasks_cancels_but_its_own(kernel: Kernel) -> None:
+    kernel.run_ok("from unstuck import Caller\ncaller = Caller()")
+    result = kernel.run(
+        "import asyncio\nfor task in asyncio.all_tasks(): task.cancel()\nawait asyncio.sleep(100)"
+    )
+    assert result.content["ename"] == "CancelledError"
+    assert kernel.evaluate("caller.running and caller is Caller()") == "True"
+    assert [m for m in kernel.strays if m["header"]["msg_type"] == "stream"] == []
+
+
+def test_the_caller_of_the_main_thread_is_made_again_when_a_cell_has_ended_it(
+    kernel: Kernel,
+) -> None:
+    kernel.run_ok("from unstuck import Caller\nCaller().stop(force=True)")
+    again = "await Caller().call_soon(lambda: 'here again')"
+    kernel.wait(lambda: kernel.run(again).status == "ok", "Caller")
+
+
+def test_a_worker_whose_event_loop_was_broken_is_replaced(kernel: Kernel) -> None:
+    result = kernel.run_ok("import asyncio\nasyncio.get_running_loop()._selector.close()")
+    kernel.wait_for_text(result, "the event loop cannot run any more: ValueError")
+    kernel.wait(lambda: kernel.run("1 + 1").status == "ok", "next worker")

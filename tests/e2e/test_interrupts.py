@@ -76,6 +76,17 @@ def test_one_interrupt_ends_a_cell_whose_own_call_holds_up_its_event_loop(
     assert worker(kernel).pid == pid
 
 
+def test_an_interrupt_lets_a_stopped_worker_go_on_and_keeps_the_variables(kernel: Kernel) -> None:
+    pid = worker(kernel).pid
+    result = begin(
+        kernel,
+        "import os, signal\nprint('begun')\nos.kill(os.getpid(), signal.SIGSTOP)\nwhile 1: 1",
+    )
+    kernel.interrupt()
+    assert is_interrupted(kernel.finish(result))
+    assert worker(kernel).pid == pid
+
+
 def test_an_interrupt_of_nothing_does_nothing(kernel: Kernel) -> None:
     for _ in range(3):
         kernel.interrupt()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import subprocess
 import sys
+import time
 from typing import TYPE_CHECKING
 
 import psutil
@@ -13,7 +15,7 @@ import pytest
 
 from unstuck.protocol import Ready
 from unstuck.stack import STACK_SIGNAL
-from worker.broker_double import ROOT
+from worker.broker_double import DEADLINE_S, ROOT
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -51,6 +53,18 @@ def test_stop_does_not_wait_longer_than_its_grace(start_worker: StartWorker) -> 
     )
     worker.wait_for(lambda: "busy" in worker.jobs[job].text())
     worker.stop(grace_s=0.5)
+
+
+def test_exit_handlers_have_their_grace_where_a_cell_has_replaced_sleep(
+    start_worker: StartWorker, tmp_path: Path
+) -> None:
+    worker = start_worker()
+    worker.run(
+        "import atexit, pathlib, threading, time\ntime.sleep = lambda _: None\n"
+        "atexit.register(lambda: threading.Event().wait(0.3) or pathlib.Path('exit').touch())"
+    )
+    worker.stop()
+    assert (tmp_path / "exit").exists()
 
 
 def test_user_threads_do_not_outlive_the_grace(start_worker: StartWorker) -> None:
@@ -106,9 +120,13 @@ def test_the_stack_signal_shows_all_threads_also_with_the_gil_held(
     )
     worker.wait_for(lambda: "busy" in worker.jobs[job].text())
     stacks = ""
+    end = time.monotonic() + DEADLINE_S
     while "in stuck" not in stacks:
+        assert time.monotonic() < end, stacks
+        # One that comes while another thread still writes for the one before is passed over.
         worker.signal(STACK_SIGNAL)
-        stacks += os.read(worker.stack, 1 << 16).decode()
+        while select.select([worker.stack], [], [], 0.2)[0]:
+            stacks += os.read(worker.stack, 1 << 16).decode()
     assert "line 3 in stuck" in stacks
     assert "unstuck_worker/lanethread.py" in stacks
 

@@ -24,6 +24,15 @@ def test_a_print_arrives_whole(worker: WorkerDouble) -> None:
     assert outputs.text() == "a 1 ü \N{SNAKE}!\n"
 
 
+def test_a_print_of_megabytes_arrives_in_pieces_that_the_broker_reads_quickly(
+    worker: WorkerDouble,
+) -> None:
+    outputs = worker.run("print('ab' * 1_000_000)")
+    assert outputs.text() == "ab" * 1_000_000 + "\n"
+    sizes = [len(m.text) for m in outputs.messages if isinstance(m, Stream)]
+    assert max(sizes) <= 1 << 18
+
+
 def test_both_streams_keep_their_order(worker: WorkerDouble) -> None:
     outputs = worker.run(
         "import sys\nfor i in range(500):\n    print(i)\n    print(-i, file=sys.stderr)"

@@ -10,10 +10,10 @@ import logging
 import os
 import sys
 import threading
-import time
 import traceback
 from contextlib import suppress
 from contextvars import copy_context
+from time import sleep  # A user may replace that of the module.
 from typing import TYPE_CHECKING
 
 import IPython
@@ -30,6 +30,7 @@ from unstuck_worker.child import protect_children
 from unstuck_worker.context import carry_job_into_threads
 from unstuck_worker.interrupt import Interrupts
 from unstuck_worker.lanethread import LaneThread
+from unstuck_worker.pipes import write_all
 from unstuck_worker.runner import Runner
 from unstuck_worker.snapshots.inheritance import take_over
 from unstuck_worker.snapshots.revival import revive_callers, revive_loop
@@ -48,6 +49,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("unstuck.worker")
 
 READ_BYTES = 1 << 18
+TURNS_IN_VAIN = 3
+"""So often in a row the event loop may fail before it calls anything: then it is broken."""
 
 
 class App:
@@ -86,6 +89,7 @@ class App:
         asyncio.set_event_loop(self._loop)
         self._stopped = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._turns = 0
         self._steps = 0
         self._is_step_due = False
         self._is_stopping = False
@@ -159,15 +163,35 @@ class App:
         self._autosave.begin()
         for message in early:
             self._handle(message)
-        serving = self._loop.create_task(self._serve())
-        while not self._is_stopping:
-            try:
-                self._loop.run_until_complete(serving)
-            except BaseException as error:  # noqa: BLE001  (a user's callback ended the loop's turn)
-                self._report(error)
+        self._run_loop()
         process.outlive_parent()
         self._farewell.is_wanted = True
         sys.exit(0)
+
+    def _run_loop(self) -> None:
+        """Run the event loop until the end, whatever a cell does to it."""
+        serving: asyncio.Task[None] | None = None
+        in_vain = 0
+        while not self._is_stopping:
+            turns = self._turns
+            try:
+                self._loop.call_soon(self._take_turn)
+                if serving is None or serving.done():
+                    serving = self._loop.create_task(self._serve())
+                self._loop.run_until_complete(serving)
+            except BaseException as error:  # noqa: BLE001  (a user's callback ended the loop's turn)
+                if self._turns != turns:
+                    in_vain = 0
+                    self._report(error)
+                    continue
+                in_vain += 1
+                if in_vain == TURNS_IN_VAIN:
+                    self._lane.flush()
+                    write_all(2, f"the event loop cannot run any more: {error!r}\n".encode())
+                    os._exit(1)
+
+    def _take_turn(self) -> None:
+        self._turns += 1
 
     def _close_loop(self) -> None:
         """Let go of tasks that nobody waits for; their ``finally`` blocks run."""
@@ -188,11 +212,17 @@ class App:
         self._lane.send(Ready(os.getpid(), self._banner, IPython.__version__))
 
     async def _serve(self) -> None:
-        async with Caller(create=True, protected=True):
+        async with Caller(create=True, protected=True) as caller:
             if self._snapshots is not None:
                 self._snapshots.start()
-            while not self._is_stopping:
-                await self._stopped.wait()
+            while not (self._is_stopping or caller.stopped):
+                try:
+                    await self._stopped.wait()
+                except asyncio.CancelledError:
+                    # A cell that cancels all tasks means its own.
+                    task = asyncio.current_task()
+                    assert task is not None
+                    task.uncancel()
 
     def _report(self, error: BaseException) -> None:
         """Tell about an exception that passed the event loop; the loop goes on."""
@@ -231,8 +261,13 @@ class App:
         job = JobContext.of(message)
         is_queued = job.kind is MsgType.execute_request and job.mode is not RunMode.task
         snapshots = self._snapshots
-        if snapshots is not None and is_queued and snapshots.before_cell(job):
-            return
+        if snapshots is not None and is_queued:
+            try:
+                if snapshots.before_cell(job):
+                    return
+            except Exception:
+                # A cell may have broken what is looked at: the next one has to be answered.
+                log.exception("event=before_cell job=%d", job.job)
         context = self._queue_context if is_queued else self._queue_context.copy()
         running = self._runner.run(job, self._interrupts.main)
         task = self._loop.create_task(running, context=context)
@@ -289,5 +324,5 @@ class App:
 
 
 def _exit_after(grace_s: float) -> None:
-    time.sleep(grace_s)
+    sleep(grace_s)
     os._exit(0)

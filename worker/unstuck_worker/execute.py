@@ -14,6 +14,7 @@ from unstuck.protocol import Outcome
 from unstuck_worker.content import encode, encode_user
 from unstuck_worker.job import Reply
 from unstuck_worker.tags import error_message, stops_on_error
+from unstuck_worker.tracebacks import USER_FAILURES
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import ExecutionResult
@@ -143,7 +144,7 @@ def text_of(error: BaseException) -> str:
     """Give the error's message, also when its ``__str__`` fails."""
     try:
         return str(error)
-    except Exception as failure:  # noqa: BLE001  (user code)
+    except USER_FAILURES as failure:
         return f"<{type(failure).__name__} in {type(error).__name__}.__str__>"
 
 

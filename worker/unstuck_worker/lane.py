@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 Parent = tuple[int, bytes]
 """A job's number and header; the header is empty while the broker knows the job."""
 
+FRAME_CHARACTERS = 1 << 18
+"""Longer text is cut: the broker reads a frame whole, and answers nobody meanwhile."""
+
 Text = tuple["JobContext | None", StreamName, str]
 Chunks = list[bytes | memoryview]
 Build = Callable[[], Chunks]
@@ -241,6 +244,15 @@ def _rest(chunks: Chunks, done: int) -> Chunks:
 
 def _stream(context: JobContext | None, name: StreamName, text: str) -> Chunks:
     job, header = parent_of(context)
+    if len(text) <= FRAME_CHARACTERS:
+        return _stream_frame(job, name, text, header)
+    chunks: Chunks = []
+    for at in range(0, len(text), FRAME_CHARACTERS):
+        chunks += _stream_frame(job, name, text[at : at + FRAME_CHARACTERS], header)
+    return chunks
+
+
+def _stream_frame(job: int, name: StreamName, text: str, header: bytes) -> Chunks:
     try:
         return encode(Stream(job, name, text, header))
     except UnicodeEncodeError:

@@ -14,6 +14,7 @@ import inspect
 import os
 import sys
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from IPython.core import page
@@ -43,7 +44,13 @@ from unstuck_worker.plaincode import PlainCode
 from unstuck_worker.settings import CellTimeout
 from unstuck_worker.streams import adopt_parent
 from unstuck_worker.tags import error_message
-from unstuck_worker.tracebacks import format_plainly, hide_our_frames, holds_group
+from unstuck_worker.tracebacks import (
+    USER_FAILURES,
+    format_plainly,
+    hide_our_frames,
+    holds_group,
+    is_deep,
+)
 from unstuck_worker.traps import LastingBuiltinTrap, LastingDisplayTrap
 
 if TYPE_CHECKING:
@@ -67,6 +74,9 @@ ENVIRONMENT = {
 
 GUI_LOOPS = (None, "", "inline", "agg", "asyncio", "ipympl", "widget", "notebook", "nbagg")
 """What ``%gui`` takes: no toolkit's loop runs in the worker."""
+
+_RICH_MODES = ("Context", "Verbose")
+"""Those of ``%xmode`` that look into each frame."""
 
 _MAGIC_CALLS = {"run_line_magic": "line", "run_cell_magic": "cell"}
 
@@ -236,7 +246,8 @@ class UnstuckShell(InteractiveShell):
         """Show the exception that ended a cell; the other parameters are IPython's.
 
         An interrupt that has come through is told first: the broker then waits for the traceback.
-        What IPython only prints (exception groups, what cannot be formatted) is an error as well.
+        What IPython only prints (exception groups, what cannot be formatted) is an error as well,
+        and so is what would take it too long.
         """
         etype, value, trace = exc_tuple or sys.exc_info()
         if value is not None:
@@ -247,8 +258,11 @@ class UnstuckShell(InteractiveShell):
             self.lane.send(Caught(context.job))
         if cell is not None:
             cell.error = None
-        if not holds_group(value):
-            super().showtraceback(exc_tuple, *arguments, **options)
+        if is_deep(value) and self.InteractiveTB.mode in _RICH_MODES:
+            self._get_exc_info(exc_tuple)  # What `%debug` looks at.
+        elif not holds_group(value):
+            with suppress(*USER_FAILURES):
+                super().showtraceback(exc_tuple, *arguments, **options)
         if etype is None or value is None or etype is UsageError:
             return
         if cell is None or cell.error is not None:
@@ -271,6 +285,20 @@ class UnstuckShell(InteractiveShell):
         elif message:
             self.lane.put_text((context, StreamName.stdout, f"{message}\n"))
             self.lane.flush()
+
+    @override
+    def _format_exception_for_storage(
+        self, exception: BaseException, *arguments: Any, **options: Any
+    ) -> dict[str, Any]:
+        """Keep with the history what was shown: to format it again takes as long again."""
+        cell = self.cell
+        if cell is None or cell.error is None:
+            stored: dict[str, Any] = super()._format_exception_for_storage(
+                exception, *arguments, **options
+            )
+            return stored
+        ename, evalue = cell.error
+        return {"ename": ename, "evalue": evalue, "traceback": cell.traceback}
 
     # --- payloads and exit ------------------------------------------------------------------------
 

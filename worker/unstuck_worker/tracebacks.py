@@ -5,6 +5,11 @@ from __future__ import annotations
 import traceback
 from types import TracebackType
 
+DEEP_FRAMES = 200
+"""IPython takes milliseconds for each; Python folds those of a recursion."""
+USER_FAILURES = (Exception, SystemExit, GeneratorExit)
+"""What an exception of the user's may raise while it is shown; an interrupt is none of these."""
+_RUNNER = "IPython.core.interactiveshell"
 _OURS = ("unstuck_worker", "unstuck_broker", "unstuck")
 
 
@@ -31,8 +36,11 @@ def hide_our_frames(error: BaseException, trace: TracebackType | None) -> Traceb
 
 
 def _is_ours(entry: TracebackType) -> bool:
-    module = str(entry.tb_frame.f_globals.get("__name__", ""))
-    return module.partition(".")[0] in _OURS
+    return _module(entry).partition(".")[0] in _OURS
+
+
+def _module(entry: TracebackType) -> str:
+    return str(entry.tb_frame.f_globals.get("__name__", ""))
 
 
 def holds_group(error: BaseException | None) -> bool:
@@ -46,12 +54,29 @@ def holds_group(error: BaseException | None) -> bool:
     return False
 
 
+def is_deep(error: BaseException | None) -> bool:
+    """Tell whether an exception has so many frames that IPython would take seconds to show them."""
+    seen: set[int] = set()
+    frames = 0
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        at = error.__traceback__
+        while at is not None and frames <= DEEP_FRAMES:
+            frames += 1
+            at = at.tb_next
+        error = error.__cause__ or error.__context__
+    return frames > DEEP_FRAMES
+
+
 def format_plainly(
     etype: type[BaseException], error: BaseException, trace: TracebackType | None
 ) -> list[str]:
     """Format as Python does; where the exception does not let itself be shown, say so."""
+    shown = trace
+    while shown is not None and _module(shown) == _RUNNER:
+        shown = shown.tb_next
     try:
-        lines = traceback.format_exception(etype, error, trace)
-    except Exception as failure:  # noqa: BLE001 - user code formats itself
+        lines = traceback.format_exception(etype, error, shown or trace)
+    except USER_FAILURES as failure:
         lines = [f"{etype.__name__}: <{type(failure).__name__} while it was formatted>"]
     return [line.rstrip("\n") for line in lines]

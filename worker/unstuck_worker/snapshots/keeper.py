@@ -299,7 +299,11 @@ class Snapshots:
         while True:
             looks -= 1
             if self._site.hold_writers():
-                sight = self._look.look(self._site.beside())
+                try:
+                    sight = self._look.look(self._site.beside())
+                except (OSError, MemoryError) as error:
+                    # No descriptor is left, or no /proc; the writers have to go on in any case.
+                    sight = Sight(f"this process cannot be looked at: {error}")
                 if not sight.hindrance:
                     return sight
                 self._site.release_writers()
