@@ -29,8 +29,8 @@ SEED = int(os.environ.get("UNSTUCK_TEST_CHAOS_SEED", "11"))
 BATCH = 30
 ANSWERED_S = 60.0
 GROWTH_BYTES = 30 << 20
-OWN_PROCESSES = 3
-"""The broker, the worker and the template."""
+OWN_PROCESSES = 4
+"""The broker, the worker, the template and its spare."""
 CODES = (
     "1 + 1",
     "print('some output' * 100)",

@@ -61,6 +61,8 @@ class RunningJob:
         self._outer: RunningJob | None = None
         self._is_stepping = False
         self._is_interrupted = False
+        self._is_attached = False
+        """An event loop wakes it; what a thread does for it, that thread's own `cancel` ends."""
         self._wanted_s: float | None = None
         """Since when its event loop is asked to wake it and has not yet done so."""
         self._lock = threading.Lock()
@@ -78,6 +80,7 @@ class RunningJob:
         task = asyncio.current_task()
         if task is not None:
             self._task = task
+            self._is_attached = True
             self.cancel = lambda: _call_threadsafe(loop, self._wake, task.cancel)
 
     def _attach_to_trio(self) -> None:
@@ -85,6 +88,7 @@ class RunningJob:
 
         token = trio.lowlevel.current_trio_token()
         scope = self.scope = trio.CancelScope()
+        self._is_attached = True
         self.cancel = lambda: token.run_sync_soon(self._wake, scope.cancel)
 
     def _wake(self, cancel: Callable[[], object]) -> None:
@@ -135,7 +139,8 @@ class RunningJob:
         now, wanted = time.monotonic(), self._wanted_s
         self._is_interrupted = True
         if self.cancel is not None and not self.is_ended:
-            self._wanted_s = now if wanted is None else wanted
+            if self._is_attached and wanted is None:
+                self._wanted_s = now
             self.cancel()
         return wanted is None or now - wanted < BLOCKED_S
 
