@@ -33,15 +33,22 @@ class Wakeups:
         for end in (self._reading, self._writing):
             end.setblocking(False)
         self._again = 0
+        self._handled = 0
+        self._seen = 0
+        """What `_handled` was at the last look."""
 
     def revive(self) -> None:
         """Take new descriptors, in a copy whose old ones are dead."""
-        self._reading.close()
-        self._writing.close()
+        self.close()
         self._reading, self._writing = socket.socketpair()
         for end in (self._reading, self._writing):
             end.setblocking(False)
         self._again = 0
+
+    def close(self) -> None:
+        """Let go of the descriptors, which no signal may write to any more."""
+        self._reading.close()
+        self._writing.close()
 
     def install(self) -> None:
         """Have each signal leave its byte; main thread only."""
@@ -53,11 +60,15 @@ class Wakeups:
 
     def take(self) -> None:
         """Take the bytes: the handler runs."""
+        self._handled += 1
         with suppress(OSError):
             self._reading.recv(4096)
 
     def check(self) -> float | None:
         """Wake who has to handle a signal; say in how many seconds to look again, if at all."""
+        if self._handled != self._seen:
+            # The signal of the last look is over: a byte is that of another one.
+            self._seen, self._again = self._handled, 0
         found = b""
         with suppress(OSError):
             found = self._reading.recv(4096, socket.MSG_PEEK)
@@ -71,9 +82,12 @@ class Wakeups:
             self._again += 1
             if self._again <= len(PAUSES_S):
                 return PAUSES_S[self._again - 1]
-        elif not waits and found:
-            self._wake_loop()
+            size = 4096  # Those of the signals that were sent again, too.
+        else:
+            size = len(found)
+            if found:
+                self._wake_loop()
         self._again = 0
-        if found:
-            self._reading.recv(len(found))
+        with suppress(OSError):  # The handler may have run meanwhile, and taken them.
+            self._reading.recv(size)
         return None
