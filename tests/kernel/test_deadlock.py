@@ -68,15 +68,21 @@ def test_a_refused_wait_of_a_blocked_thread_cancels_nothing() -> None:
     one = Caller.start_new(name="one", backend="asyncio")
     two = Caller.start_new(name="two", backend="asyncio")
 
+    waiting: list[Future[str]] = []
+    ready = threading.Event()
+
     def wait_for_each_other() -> str:
         def back() -> str:
+            assert ready.wait(DEADLINE_S)
             with pytest.raises(DeadlockError, match="waiting for oneself"):
-                waiting_in_one.wait_sync()
+                waiting[0].wait_sync()
             return "refused"
 
         return two.call_soon(back).wait_sync()
 
     waiting_in_one = one.call_soon(wait_for_each_other)
+    waiting.append(waiting_in_one)
+    ready.set()
     wait_until(waiting_in_one.done, "the wait was refused")
     assert waiting_in_one.result() == "refused"
 

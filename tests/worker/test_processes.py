@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
@@ -122,6 +123,8 @@ def test_one_that_hangs_in_c_code_is_killed_alone(worker: WorkerDouble) -> None:
     job = start(worker, HANG)
     worker.wait_for(lambda: "it runs" in worker.jobs[job].text(), 60)
     (child,) = psutil.Process(worker.process.pid).children()
+    where = Path(f"/proc/{child.pid}/wchan")
+    worker.wait_for(lambda: "futex" in where.read_text())  # Its text is out a moment before.
     worker.interrupt(job)
     worker.interrupt(job, hard=True)
     reply = worker.wait(job).reply
