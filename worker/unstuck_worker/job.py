@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from types import CoroutineType
 
+    import trio
+
+    from unstuck.future import Future
     from unstuck.jobcontext import JobContext
     from unstuck.protocol import Outcome
 
@@ -45,6 +48,40 @@ class Stepping:
     job: RunningJob | None = None
 
 
+class Wish:
+    """That an event loop wakes a job which awaits: since when, while it has not done so."""
+
+    __slots__ = ("_since_s",)
+
+    def __init__(self) -> None:
+        """Wish for nothing yet."""
+        self._since_s: float | None = None
+
+    def make(self) -> None:
+        """Wish for it; an earlier wish stays as old as it is."""
+        if self._since_s is None:
+            self._since_s = time.monotonic()
+
+    def is_old(self) -> bool:
+        """Say whether something holds up the event loop: it had the time."""
+        since_s = self._since_s
+        return since_s is not None and time.monotonic() - since_s >= BLOCKED_S
+
+    def wake(self, task: asyncio.Task[Any], loop: asyncio.AbstractEventLoop) -> None:
+        """Wake the job; called in its event loop."""
+        task.cancel()
+        # Its next step may come behind a call that holds up the loop; this comes behind that step.
+        loop.call_later(BLOCKED_S / 2, self._forget)
+
+    def wake_in_trio(self, scope: trio.CancelScope) -> None:
+        """Wake the job; called in its trio run."""
+        self._forget()
+        scope.cancel()
+
+    def _forget(self) -> None:
+        self._since_s = None
+
+
 class RunningJob:
     """One job from its first step to its end."""
 
@@ -61,8 +98,7 @@ class RunningJob:
         self._outer: RunningJob | None = None
         self._is_stepping = False
         self._is_interrupted = False
-        self._wanted_s: float | None = None
-        """Since when its event loop is asked to wake it and has not yet done so."""
+        self._wish = Wish()
         self._lock = threading.Lock()
         self._task: asyncio.Task[Any] | None = None
         self.scope: AbstractContextManager[Any] = nullcontext()
@@ -78,19 +114,16 @@ class RunningJob:
         task = asyncio.current_task()
         if task is not None:
             self._task = task
-            self.cancel = lambda: _call_threadsafe(loop, self._wake, task.cancel)
+            wish = self._wish  # Not `self`: who refers to himself waits for the garbage collection.
+            self.cancel = lambda: _call_threadsafe(loop, wish.wake, task, loop)
 
     def _attach_to_trio(self) -> None:
         import trio  # noqa: PLC0415  (an optional dependency; this is its thread)
 
         token = trio.lowlevel.current_trio_token()
         scope = self.scope = trio.CancelScope()
-        self.cancel = lambda: token.run_sync_soon(self._wake, scope.cancel)
-
-    def _wake(self, cancel: Callable[[], object]) -> None:
-        """Wake the job, in its event loop."""
-        self._wanted_s = None
-        cancel()
+        wish = self._wish
+        self.cancel = lambda: token.run_sync_soon(wish.wake_in_trio, scope)
 
     def enter(self) -> None:
         """Note that the job's code runs from here."""
@@ -132,12 +165,12 @@ class RunningJob:
             False when its event loop has not come to do so since an earlier time: something holds
             it up.
         """
-        now, wanted = time.monotonic(), self._wanted_s
+        is_old = self._wish.is_old()
         self._is_interrupted = True
         if self.cancel is not None and not self.is_ended:
-            self._wanted_s = now if wanted is None else wanted
+            self._wish.make()
             self.cancel()
-        return wanted is None or now - wanted < BLOCKED_S
+        return not is_old
 
     def interrupt_blocker(self) -> None:
         """Raise KeyboardInterrupt in the job's thread, whose event loop something holds up."""
@@ -170,13 +203,17 @@ class RunningJob:
         return value
 
 
+def interrupt_call(future: Future[Any]) -> None:
+    """Raise KeyboardInterrupt in a call of another thread's Caller, if its code runs."""
+    if future.executing and future.ident is not None:
+        _set_async_exc(future.ident, KeyboardInterrupt)
+
+
 def _call_threadsafe(
-    loop: asyncio.AbstractEventLoop,
-    call: Callable[[Callable[[], object]], object],
-    argument: Callable[[], object],
+    loop: asyncio.AbstractEventLoop, call: Callable[..., object], *args: object
 ) -> None:
     if not loop.is_closed():
-        loop.call_soon_threadsafe(call, argument)
+        loop.call_soon_threadsafe(call, *args)
 
 
 def _checkpoint() -> None:
