@@ -17,6 +17,7 @@ from kernel.callers import (
     until,
     wait_until,
 )
+from unstuck import deadlock
 from unstuck.caller import Caller
 from unstuck.deadlock import DeadlockError
 
@@ -69,11 +70,11 @@ def test_a_refused_wait_of_a_blocked_thread_cancels_nothing() -> None:
     two = Caller.start_new(name="two", backend="asyncio")
 
     waiting: list[Future[str]] = []
-    ready = threading.Event()
 
     def wait_for_each_other() -> str:
         def back() -> str:
-            assert ready.wait(DEADLINE_S)
+            # Who waits second is refused: that shall be this one.
+            wait_until(lambda: bool(waiting) and one.thread in deadlock._blocked, "the first wait")
             with pytest.raises(DeadlockError, match="waiting for oneself"):
                 waiting[0].wait_sync()
             return "refused"
@@ -82,7 +83,6 @@ def test_a_refused_wait_of_a_blocked_thread_cancels_nothing() -> None:
 
     waiting_in_one = one.call_soon(wait_for_each_other)
     waiting.append(waiting_in_one)
-    ready.set()
     wait_until(waiting_in_one.done, "the wait was refused")
     assert waiting_in_one.result() == "refused"
 

@@ -229,6 +229,18 @@ def end_by_signals(worker: WorkerDouble, job: int, signal: Callable[[], None]) -
     )
 
 
+def test_the_body_of_a_cell_in_a_thread_ends_with_the_cell(worker: WorkerDouble) -> None:
+    job = start_busy(
+        worker,
+        "%%thread\nended = False\ntry:\n    print('busy', flush=True)\n    while True: pass\n"
+        "finally:\n    ended = True",
+    )
+    worker.signal()
+    assert_interrupted(worker.wait(job, 10))
+    worker.wait_for(lambda: worker.run("ended").result == "True", 10)
+    assert_works(worker)
+
+
 def test_a_comm_handler_that_blocks_is_interrupted(worker: WorkerDouble) -> None:
     worker.run(
         "from comm import get_comm_manager\ndef target(comm, message):\n"

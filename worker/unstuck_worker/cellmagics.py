@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from IPython.core.displayhook import DisplayHook
@@ -15,6 +16,7 @@ from IPython.core.error import UsageError
 from IPython.core.magic import Magics, cell_magic, magics_class, no_var_expand
 
 from unstuck.runmode import read_directive
+from unstuck_worker.job import interrupt_call
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
     from unstuck.future import Future
+    from unstuck_worker.lane import OutputLane
 
 NO_WAIT = "wait=no"
 
@@ -42,12 +45,13 @@ class CellMagics(Magics):
         from unstuck.caller import Caller  # noqa: PLC0415  (a Caller needs anyio: not at start-up)
 
         options = _options("thread", line)
-        future: Future[object]
-        if options:
-            future = Caller.get(**options).call_soon(run_body, self._owner, cell)
-        else:
-            future = Caller.to_thread(run_body, self._owner, cell)
-        return await _result(future, line)
+        body = ThreadBody(self._owner, cell)
+        try:
+            call = Caller.get(**options).call_soon if options else Caller.to_thread
+            return await _result(call(body.run), line)
+        except BaseException:
+            body.end()
+            raise
 
     @no_var_expand
     @cell_magic
@@ -63,6 +67,35 @@ class CellMagics(Magics):
         if self.shell is None:
             raise UsageError("This magic needs a shell.")
         return self.shell
+
+
+class ThreadBody:
+    """A cell's body in another thread: it ends with the cell, also where it does not await."""
+
+    def __init__(self, shell: InteractiveShell, code: str) -> None:
+        """Run ``code`` in the cells' namespace."""
+        self._shell = shell
+        self._code = code
+        self._call: Future[Any] | None = None
+        self._is_dropped = False
+
+    async def run(self) -> object:
+        """Run it, in the thread that it is for."""
+        from unstuck.caller import Caller  # noqa: PLC0415  (loaded long before)
+
+        # An interrupt may come before the cell knows what it has started: the body tells.
+        self._call = Caller.current_future()
+        return None if self._is_dropped else await run_body(self._shell, self._code)
+
+    def end(self) -> None:
+        """End it because the cell ends; nothing where it has ended by itself."""
+        self._is_dropped = True
+        call = self._call
+        if call is not None and call.executing:
+            lane: OutputLane = getattr(self._shell, "lane")  # noqa: B009  (our shell's)
+            lane.while_nobody_writes(partial(interrupt_call, call))
+        elif call is not None:
+            call.cancel()
 
 
 async def _result(future: Future[object], line: str) -> object:

@@ -11,6 +11,7 @@ import ctypes
 import threading
 import time
 from contextlib import nullcontext
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 if TYPE_CHECKING:
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from types import CoroutineType
 
+    import trio
+
+    from unstuck.future import Future
     from unstuck.jobcontext import JobContext
     from unstuck.protocol import Outcome
 
@@ -45,6 +49,48 @@ class Stepping:
     job: RunningJob | None = None
 
 
+class Wish:
+    """That an event loop wakes a job which awaits: since when, while it has not done so."""
+
+    __slots__ = ("_since_s",)
+
+    def __init__(self) -> None:
+        """Wish for nothing yet."""
+        self._since_s: float | None = None
+
+    def ask(self, loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any]) -> None:
+        """Have asyncio's loop wake the job; in any thread."""
+        self._begin()
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(self._wake, loop, task)
+
+    def ask_trio(self, token: trio.lowlevel.TrioToken, scope: trio.CancelScope) -> None:
+        """Have trio's run wake the job; in any thread."""
+        self._begin()
+        token.run_sync_soon(self._wake_in_trio, scope)
+
+    def is_old(self) -> bool:
+        """Say whether something holds up the event loop: it had the time."""
+        since_s = self._since_s
+        return since_s is not None and time.monotonic() - since_s >= BLOCKED_S
+
+    def _begin(self) -> None:
+        if self._since_s is None:  # An earlier wish stays as old as it is.
+            self._since_s = time.monotonic()
+
+    def _wake(self, loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any]) -> None:
+        task.cancel()
+        # Its next step may come behind a call that holds up the loop; this comes behind that step.
+        loop.call_later(BLOCKED_S / 2, self._forget)
+
+    def _wake_in_trio(self, scope: trio.CancelScope) -> None:
+        self._forget()
+        scope.cancel()
+
+    def _forget(self) -> None:
+        self._since_s = None
+
+
 class RunningJob:
     """One job from its first step to its end."""
 
@@ -61,10 +107,7 @@ class RunningJob:
         self._outer: RunningJob | None = None
         self._is_stepping = False
         self._is_interrupted = False
-        self._is_attached = False
-        """An event loop wakes it; what a thread does for it, that thread's own `cancel` ends."""
-        self._wanted_s: float | None = None
-        """Since when its event loop is asked to wake it and has not yet done so."""
+        self._wish = Wish()
         self._lock = threading.Lock()
         self._task: asyncio.Task[Any] | None = None
         self.scope: AbstractContextManager[Any] = nullcontext()
@@ -80,21 +123,15 @@ class RunningJob:
         task = asyncio.current_task()
         if task is not None:
             self._task = task
-            self._is_attached = True
-            self.cancel = lambda: _call_threadsafe(loop, self._wake, task.cancel)
+            # Not by `self`: who refers to himself waits for the garbage collection.
+            self.cancel = partial(self._wish.ask, loop, task)
 
     def _attach_to_trio(self) -> None:
         import trio  # noqa: PLC0415  (an optional dependency; this is its thread)
 
         token = trio.lowlevel.current_trio_token()
         scope = self.scope = trio.CancelScope()
-        self._is_attached = True
-        self.cancel = lambda: token.run_sync_soon(self._wake, scope.cancel)
-
-    def _wake(self, cancel: Callable[[], object]) -> None:
-        """Wake the job, in its event loop."""
-        self._wanted_s = None
-        cancel()
+        self.cancel = partial(self._wish.ask_trio, token, scope)
 
     def enter(self) -> None:
         """Note that the job's code runs from here."""
@@ -136,13 +173,11 @@ class RunningJob:
             False when its event loop has not come to do so since an earlier time: something holds
             it up.
         """
-        now, wanted = time.monotonic(), self._wanted_s
+        is_old = self._wish.is_old()
         self._is_interrupted = True
         if self.cancel is not None and not self.is_ended:
-            if self._is_attached and wanted is None:
-                self._wanted_s = now
             self.cancel()
-        return wanted is None or now - wanted < BLOCKED_S
+        return not is_old
 
     def interrupt_blocker(self) -> None:
         """Raise KeyboardInterrupt in the job's thread, whose event loop something holds up."""
@@ -175,13 +210,10 @@ class RunningJob:
         return value
 
 
-def _call_threadsafe(
-    loop: asyncio.AbstractEventLoop,
-    call: Callable[[Callable[[], object]], object],
-    argument: Callable[[], object],
-) -> None:
-    if not loop.is_closed():
-        loop.call_soon_threadsafe(call, argument)
+def interrupt_call(future: Future[Any]) -> None:
+    """Raise KeyboardInterrupt in a call of another thread's Caller, if its code runs."""
+    if future.executing and future.ident is not None:
+        _set_async_exc(future.ident, KeyboardInterrupt)
 
 
 def _checkpoint() -> None:
