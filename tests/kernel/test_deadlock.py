@@ -74,7 +74,7 @@ def test_a_refused_wait_of_a_blocked_thread_cancels_nothing() -> None:
     def wait_for_each_other() -> str:
         def back() -> str:
             # Who waits second is refused: that shall be this one.
-            wait_until(lambda: bool(waiting) and one.thread in deadlock._blocked, "the first wait")
+            wait_until(lambda: bool(waiting) and one.thread in deadlock._blocked, "the first wait")  # pyright: ignore[reportPrivateUsage]
             with pytest.raises(DeadlockError, match="waiting for oneself"):
                 waiting[0].wait_sync()
             return "refused"
