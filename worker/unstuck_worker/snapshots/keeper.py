@@ -44,7 +44,7 @@ LOOKS = 3
 """Before a cell: how often a busy thread is looked at."""
 LOOKS_IF_ASKED = 100
 LOOK_AGAIN_S = 0.001
-AT_ONCE_S = 0.05
+AT_ONCE_S = 0.1
 """A promoted copy makes a copy of itself at once if a fork takes no longer."""
 
 
