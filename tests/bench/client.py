@@ -174,7 +174,9 @@ class Client:
         """End the kernel and everything it started."""
         import psutil
 
-        tree = psutil.Process(self.process.pid).children(recursive=True)
+        tree: list[psutil.Process] = []
+        if self.process.poll() is None:
+            tree = psutil.Process(self.process.pid).children(recursive=True)
         self.process.kill()
         self.process.wait(DEADLINE_S)
         for process in tree:

@@ -8,7 +8,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -55,11 +55,18 @@ class Bench:
             for peer in self._peers:
                 self._take(peer.name, "launch", partial(launch, peer, self._folder))
         with ExitStack() as stack:
-            clients = [stack.enter_context(closing(self._start(peer))) for peer in self._peers]
+            clients: dict[str, Client] = {}
+            for peer in self._peers:
+                clients[peer.name] = self._start(peer)
+                stack.callback(lambda name=peer.name: clients[name].close())
             for measure, rounds in MEASURES:
                 for _ in range(rounds):
-                    for client in clients:
-                        self._take(client.name, measure.__name__, partial(measure, client))
+                    for peer in self._peers:
+                        taken = partial(measure, clients[peer.name])
+                        if not self._take(peer.name, measure.__name__, taken):
+                            # A kernel that hangs in one measurement must not spoil the others.
+                            clients[peer.name].close()
+                            clients[peer.name] = self._start(peer)
 
     def _start(self, peer: Peer) -> Client:
         client = Client(peer, self._folder)
@@ -67,22 +74,23 @@ class Bench:
         client.run("1")
         return client
 
-    def _take(self, name: str, what: str, measure: Callable[[], Numbers]) -> None:
-        """Add the numbers of one measurement; one that fails is noted, never left out silently."""
+    def _take(self, name: str, what: str, measure: Callable[[], Numbers]) -> bool:
+        """Add the numbers of one measurement; one that fails is noted, and ``False``."""
         start_s = time.monotonic()
         if (name, what) in self._slow:
-            return
+            return True
         try:
             for row, number in measure().items():
                 self.samples[row][name].append(number)
             took_s = time.monotonic() - start_s
         except (TimeoutError, AssertionError, KeyError) as error:
             self.notes.append(f"{name}, {what}: {error or type(error).__name__}")
-            return
+            return False
         if took_s > SLOW_S:
             self._slow.add((name, what))
             self.notes.append(f"{name}, {what}: measured no more, it took {took_s:.0f} s")
         sys.stderr.write(f"{name}: {what} {took_s:.1f} s\n")
+        return True
 
 
 def run() -> tuple[str, list[str]]:
