@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import mmap
 import os
+import struct
 from collections import deque
 from collections.abc import Callable
 from functools import partial
@@ -16,6 +17,7 @@ from unstuck_broker.pace import Pace
 if TYPE_CHECKING:
     import asyncio
 
+_counts = struct.Struct("=QQQ")
 _SLICE_BYTES = 64 << 10
 _LAST_WORDS_BYTES = 4 << 10
 _MAX_OLD_PIPES = 64
@@ -62,8 +64,8 @@ class Pipes:
         Args:
             loop: the broker's.
             fds: read ends for stdout and stderr; closed by `close`.
-            sync_fd: the page shared with the worker: while its first byte is 1, the worker waits
-                before it writes text to its lane: text of children stays in its place.
+            sync_fd: the page shared with the worker, which waits there before it writes text to
+                its lane: text of children stays in its place (`unstuck_worker.pipes.SyncPage`).
             take: gets text, with its cell's header where that is not the running cell.
             read_lane: reads a slice of the output lane; called between reading and taking, since
                 what the worker wrote there before the child wrote here goes first.
@@ -72,6 +74,8 @@ class Pipes:
         self._take = take
         self._read_lane = read_lane
         self._page = mmap.mmap(sync_fd, mmap.PAGESIZE)
+        self._generation = 0
+        self._reads = [0, 0]
         self._current = [Pipe(fds[0], StreamName.stdout), Pipe(fds[1], StreamName.stderr)]
         self._old: deque[Pipe] = deque()
         self._last_words = bytearray()
@@ -86,6 +90,9 @@ class Pipes:
         for fd in fds:
             os.set_blocking(fd, False)
         self._current = [Pipe(fds[0], StreamName.stdout), Pipe(fds[1], StreamName.stderr)]
+        self._generation += 1
+        self._reads = [0, 0]
+        self._share()
         if not self.paused:
             for pipe in self._current:
                 self._start(pipe)
@@ -147,18 +154,25 @@ class Pipes:
     def _on_readable(self, pipe: Pipe) -> None:
         assert pipe.pace is not None
         pipe.pace.begin()
-        self._page[0] = 1
+        self._count(pipe)
         text = pipe.read()
-        if text is None:
-            self._page[0] = 0
-            self._at_end(pipe)
-            return
         if text:
             self._read_lane()
             self._say(pipe, text)
-        self._page[0] = 0
-        if not self.paused:
+        self._count(pipe)
+        if text is None:
+            self._at_end(pipe)
+        elif not self.paused:
             pipe.pace.end(len(text))
+
+    def _count(self, pipe: Pipe) -> None:
+        """Count the begin or the end of a read, where the worker writes to this pipe."""
+        if pipe in self._current:
+            self._reads[self._current.index(pipe)] += 1
+            self._share()
+
+    def _share(self) -> None:
+        _counts.pack_into(self._page, 0, self._generation, *self._reads)
 
     def _say(self, pipe: Pipe, text: str) -> None:
         if pipe.name is StreamName.stderr:

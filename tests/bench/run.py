@@ -8,7 +8,6 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -54,19 +53,21 @@ class Bench:
         for _ in range(LAUNCHES):
             for peer in self._peers:
                 self._take(peer.name, "launch", partial(launch, peer, self._folder))
-        with ExitStack() as stack:
-            clients: dict[str, Client] = {}
+        clients: dict[str, Client] = {}
+        try:
             for peer in self._peers:
                 clients[peer.name] = self._start(peer)
-                stack.callback(lambda name=peer.name: clients[name].close())
             for measure, rounds in MEASURES:
                 for _ in range(rounds):
                     for peer in self._peers:
                         taken = partial(measure, clients[peer.name])
                         if not self._take(peer.name, measure.__name__, taken):
                             # A kernel that hangs in one measurement must not spoil the others.
-                            clients[peer.name].close()
+                            clients.pop(peer.name).close()
                             clients[peer.name] = self._start(peer)
+        finally:
+            for client in clients.values():
+                client.close()
 
     def _start(self, peer: Peer) -> Client:
         client = Client(peer, self._folder)

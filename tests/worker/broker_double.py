@@ -87,7 +87,7 @@ class Outputs:
         return str(content["data"]["text/plain"])
 
 
-@dataclass
+@dataclass(eq=False)
 class Pipe:
     """A pipe behind descriptor 1 or 2, of the running cell or of one that has ended."""
 
@@ -104,6 +104,9 @@ class WorkerDouble:
         self.thread: socket.socket = ends["thread"]
         self.output: socket.socket = ends["output"]
         self.pipes: dict[int, Pipe] = {fd: Pipe(name) for fd, name in ends["pipes"].items()}
+        self.current = [*self.pipes.values()]
+        self.generation = 0
+        self.reads = [0, 0]
         self.stack: int = ends["stack"]
         self.page: int = ends["page"]
         self.piped: dict[StreamName, str] = dict.fromkeys(StreamName, "")
@@ -216,8 +219,8 @@ class WorkerDouble:
         while not self.is_closed and select.select([self.output], [], [], 0)[0]:
             self._read_output()
         pipe = self.pipes[fd]
-        # As the broker does: busy before the read, idle when the text is on its way.
-        os.pwrite(self.page, struct.pack("=I", 1), 0)
+        # As the broker does: counted before the read, and when the text is on its way.
+        self._count(pipe)
         data = os.read(fd, 1 << 18)
         text = data.decode(errors="replace")
         self.piped[pipe.name] += text
@@ -229,15 +232,26 @@ class WorkerDouble:
         else:
             os.close(fd)
             del self.pipes[fd]
-        os.pwrite(self.page, struct.pack("=I", 0), 0)
+        self._count(pipe)
+
+    def _count(self, pipe: Pipe) -> None:
+        if pipe in self.current:
+            self.reads[self.current.index(pipe)] += 1
+            self._share_counts()
+
+    def _share_counts(self) -> None:
+        os.pwrite(self.page, struct.pack("=QQQ", self.generation, *self.reads), 0)
 
     def _change_pipes(self, message: NewPipes) -> None:
         """Give the pipes so far to their job, and read the new ones for the next."""
         for pipe in self.pipes.values():
             pipe.job = pipe.job or message.job
-        out, err = self.passed.pop(0), self.passed.pop(0)
-        self.pipes[out] = Pipe(StreamName.stdout)
-        self.pipes[err] = Pipe(StreamName.stderr)
+        self.current = [Pipe(StreamName.stdout), Pipe(StreamName.stderr)]
+        for pipe in self.current:
+            self.pipes[self.passed.pop(0)] = pipe
+        self.generation += 1
+        self.reads = [0, 0]
+        self._share_counts()
 
     def _take(self, message: ToBroker) -> None:
         self.all.append(message)

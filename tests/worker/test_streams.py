@@ -137,6 +137,32 @@ def test_what_c_code_writes_keeps_its_place(worker: WorkerDouble) -> None:
     assert outputs.text() == "one\ntwo\nthree\nfourfive\n"
 
 
+def test_what_c_code_writes_keeps_its_place_right_after_a_cell_that_printed_much(
+    worker: WorkerDouble,
+) -> None:
+    for _ in range(5):
+        flood = worker.submit("for i in range(1_000): print(i)")
+        job = worker.submit(
+            "import ctypes\nlibc = ctypes.CDLL(None)\n"
+            "print('one'); libc.puts(b'two'); print('three')"
+        )
+        worker.wait(flood)
+        assert worker.wait(job).text() == "one\ntwo\nthree\n"
+
+
+def test_what_is_written_beside_a_child_that_writes_without_end_keeps_its_place(
+    worker: WorkerDouble,
+) -> None:
+    outputs = worker.run(
+        "import os, subprocess\n"
+        "child = subprocess.Popen(['yes', ''])\n"
+        "try:\n    for i in range(20):\n        print('we', i)\n        os.write(1, b'C %d\\n' % i)\n"
+        "finally:\n    child.kill()\n    child.wait()"
+    )
+    words = outputs.text().split()
+    assert words == [word for i in range(20) for word in ("we", str(i), "C", str(i))]
+
+
 def test_a_megabyte_written_with_the_gil_held_does_not_deadlock(worker: WorkerDouble) -> None:
     outputs = worker.run("import ctypes; ctypes.PyDLL(None).write(1, b'x' * 1_000_000, 1_000_000)")
     worker.wait_for(lambda: outputs.text().count("x") == 1_000_000)

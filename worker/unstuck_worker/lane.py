@@ -52,6 +52,8 @@ class OutputLane:
         """The thread inside a write, by its ident."""
         self.after_write: Callable[[], None] | None = None
         """Called in the thread that wrote, when `interrupted` was set meanwhile."""
+        self.after_finish: Callable[[], None] | None = None
+        """Called when the end of a job, and its text before it, are written."""
         self.interrupted = False
         self.outlives_broker = False
         """Exit handlers run, for nobody who would read what they write."""
@@ -92,6 +94,8 @@ class OutputLane:
             return encode(message)
 
         self._write(build)
+        if self.after_finish is not None:
+            self.after_finish()
 
     def renew_pipes(self, context: JobContext) -> None:
         """Leave descriptors 1 and 2 as they are to the processes of a job, and take new ones."""

@@ -48,6 +48,15 @@ class Flood:
         self.skips = 0
         """While `armed`: so many characters need not even look at the clock."""
         self._wake: queue.SimpleQueue[None] | None = None
+        lane.after_finish = self.begin_anew
+
+    def begin_anew(self) -> None:
+        """Let the first writes of the next cell go out at once, however much the last one wrote.
+
+        Text that waits here is overtaken by what C code writes.
+        """
+        self._left = self._allowed = WRITES_AT_ONCE
+        self.skips = 0
 
     def after_write(self, characters: int) -> None:
         """Flush now, or leave the text to the next write or to the thread."""
