@@ -26,7 +26,7 @@ pytestmark = pytest.mark.bench
 
 PEERS = ("python3", "async", "xpython")
 """Kernelspecs of ipykernel, async-kernel and xeus-python, where they are installed."""
-TRIPS = 100
+TRIPS = 300
 NEVER_S = 5.0
 BEGIN_S = 1.0
 START_S = 60.0
