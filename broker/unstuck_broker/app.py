@@ -229,11 +229,7 @@ class App:
         elif isinstance(event, WorkerExited):
             self._watch.new_worker()
         actions = self._core.decide(event, time.monotonic())
-        # The worker first: it runs the next cell while we sign and send the answer to the last.
-        for action in actions:
-            if isinstance(action, SendToWorker):
-                self._supervisor.send(action.lane, action.message)
-        for action in actions:
+        for action in sorted(actions, key=_urgency):
             self._do(action)
 
     def _finishing(self, message: Finished) -> None:
@@ -250,8 +246,8 @@ class App:
         """Carry out one action."""
         supervisor = self._supervisor
         match action:
-            case SendToWorker():
-                pass  # `_decide` has sent it.
+            case SendToWorker(lane, message):
+                supervisor.send(lane, message)
             case PublishToClients():
                 self._publish(action)
             case ReplyToClient():
@@ -392,6 +388,21 @@ class App:
         with contextlib.suppress(OSError, ValueError):
             sys.stderr.write(f"unstuck {line}\n")
             sys.stderr.flush()
+
+
+def _urgency(action: Action) -> int:
+    """Order the actions of one decision; those of equal urgency keep their order.
+
+    The worker first: it runs the next cell while we sign and send the answer to the last. Then
+    answers on the control channel: their client need not wait until the states are published.
+    """
+    match action:
+        case SendToWorker():
+            return 0
+        case ReplyToClient(request) if request.channel is SocketID.control:
+            return 1
+        case _:
+            return 2
 
 
 def _now() -> str:
