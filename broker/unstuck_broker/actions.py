@@ -26,7 +26,7 @@ class ReplyToClient(Struct, frozen=True):
     msg_type: str
     content: bytes
     metadata: bytes = b"{}"
-    buffers: Sequence[bytes] = ()
+    buffers: Sequence[bytes | memoryview] = ()
 
 
 class PublishToClients(Struct, frozen=True):
@@ -37,7 +37,7 @@ class PublishToClients(Struct, frozen=True):
     parent_header: bytes = b"{}"
     metadata: bytes = b"{}"
     topic: bytes = b""
-    buffers: Sequence[bytes] = ()
+    buffers: Sequence[bytes | memoryview] = ()
 
 
 class AskClient(Struct, frozen=True):

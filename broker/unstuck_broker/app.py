@@ -173,7 +173,7 @@ class App:
             self._loop.call_soon(self._read_touched)
         self._touched.add(channel)
 
-    def _take(self, channel: SocketID, frames: list[bytes]) -> None:
+    def _take(self, channel: SocketID, frames: list[bytes | memoryview]) -> None:
         try:
             request = self._wire.parse(channel, frames)
         except ClientError as error:
@@ -329,7 +329,7 @@ class App:
         content: bytes,
         parent_header: bytes,
         metadata: bytes = b"{}",
-        buffers: Sequence[bytes] = (),
+        buffers: Sequence[bytes | memoryview] = (),
     ) -> bool:
         frames = self._wire.serialize(
             idents,

@@ -49,7 +49,7 @@ class Outbox:
         content: bytes,
         *,
         metadata: bytes = b"{}",
-        buffers: Sequence[bytes] = (),
+        buffers: Sequence[bytes | memoryview] = (),
     ) -> None:
         """Answer a request; what its cell has printed goes first."""
         self.flush(request.header_json)

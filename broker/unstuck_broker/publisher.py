@@ -41,14 +41,14 @@ class Publisher:
         self._stall_s = config.iopub_stall_s
         self._loop = loop
         self._flow = flow
-        self._waiting: deque[list[bytes]] = deque()
+        self._waiting: deque[list[bytes | memoryview]] = deque()
         self._blocked_since_s: float | None = None
         self._lossy = False
         self.max_in_flight_bytes = 256 << 20
         self._given_up_bytes = 0
         """Of what is in flight, what a subscriber that does not read at all holds."""
 
-    def publish(self, frames: list[bytes]) -> None:
+    def publish(self, frames: list[bytes | memoryview]) -> None:
         """Send a message, after those that wait."""
         if not self._waiting and self._sockets.send(SocketID.iopub, frames):
             if self._is_behind():

@@ -48,6 +48,8 @@ EXCHANGE_S = 10.0
 _POLLIN = int(zmq.POLLIN)
 _EVENTS = int(zmq.EVENTS)
 _RCVMORE = int(zmq.RCVMORE)
+_PLAIN_FRAMES = 7
+"""Of a client's request: one identity, the delimiter, the signature and 4 JSON frames."""
 _TERM_S = 1.0
 """How much longer than its sockets linger zmq may take to end."""
 _REFUSED = (zmq.EAGAIN, zmq.EHOSTUNREACH)
@@ -146,15 +148,21 @@ class Sockets:
         """Say whether a message waits to be received; it also re-arms the descriptor."""
         return bool(int(self._sockets[channel].get(_EVENTS)) & _POLLIN)
 
-    def receive(self, channel: SocketID) -> list[bytes] | None:
-        """Take one whole multipart message, or None when there is none."""
+    def receive(self, channel: SocketID) -> list[bytes | memoryview] | None:
+        """Take one whole multipart message, or None when there is none.
+
+        Frames behind the first `_PLAIN_FRAMES` are views into zmq's memory: buffers may be large.
+        """
         receiver = self._sockets[channel]
         if not int(receiver.get(_EVENTS)) & _POLLIN:  # An empty receive raises, which costs more.
             return None
-        frames: list[bytes] = [receiver.recv(_NOBLOCK)]
+        frames: list[bytes | memoryview] = [receiver.recv(_NOBLOCK)]
         # zmq gives a message to us only when its last frame is there.
         while receiver.get(_RCVMORE):
-            frames.append(receiver.recv(_NOBLOCK))
+            if len(frames) < _PLAIN_FRAMES:
+                frames.append(receiver.recv(_NOBLOCK))
+            else:
+                frames.append(receiver.recv(_NOBLOCK, copy=False).buffer)
         return frames
 
     def receive_subscription(self) -> bytes | None:
@@ -162,10 +170,10 @@ class Sockets:
         while (frames := self.receive(SocketID.iopub)) is not None:
             # An XSUB client may send messages of its own upstream: they mean nothing to us.
             if len(frames) == 1 and frames[0][:1] in (b"\x00", b"\x01"):
-                return frames[0]
+                return bytes(frames[0])
         return None
 
-    def send(self, channel: SocketID, frames: Sequence[bytes]) -> bool:
+    def send(self, channel: SocketID, frames: Sequence[bytes | memoryview]) -> bool:
         """Hand a message to zmq; False, and nothing is sent, when it does not take it.
 
         On iopub a subscriber is `IOPUB_MESSAGES` behind: try again when the channel's descriptor

@@ -62,7 +62,7 @@ class Request(msgspec.Struct, frozen=True):
     parent_json: bytes
     metadata_json: bytes
     content_json: bytes
-    buffers: tuple[bytes, ...]
+    buffers: tuple[bytes | memoryview, ...]
 
 
 class Wire:
@@ -91,7 +91,7 @@ class Wire:
         ) + b',"date":'
         self._tail = b',"version":' + _encode_json(kernel_protocol_version) + b"}"
 
-    def parse(self, channel: SocketID, frames: Sequence[bytes]) -> Request:
+    def parse(self, channel: SocketID, frames: Sequence[bytes | memoryview]) -> Request:
         """Verify one multipart message of a client.
 
         Args:
@@ -113,13 +113,14 @@ class Wire:
                 f"{len(frames) - at - 1} frames after the delimiter: the signature, "
                 f"{', '.join(_JSON_FRAMES)} are needed"
             )
-        signed = frames[at + 2 : at + 6]
+        plain = [bytes(frame) for frame in frames[: at + 6]]
+        signed = plain[at + 2 :]
         if self._signer is not None:
-            self._verify(frames[at + 1], signed)
+            self._verify(plain[at + 1], signed)
         header, header_json = _parse_header(signed[0])
         return Request(
             channel=channel,
-            idents=tuple(frames[:at]),
+            idents=tuple(plain[:at]),
             header=header,
             kind=_KINDS.get(header.msg_type),
             header_json=header_json,
@@ -138,8 +139,8 @@ class Wire:
         date: str,
         parent_header: bytes = b"{}",
         metadata: bytes = b"{}",
-        buffers: Sequence[bytes] = (),
-    ) -> list[bytes]:
+        buffers: Sequence[bytes | memoryview] = (),
+    ) -> list[bytes | memoryview]:
         """Give the frames of one signed message, with a header of its own.
 
         Args:

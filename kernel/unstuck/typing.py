@@ -187,7 +187,7 @@ class Message(TypedDict):
     parent_header: dict[str, Any]
     metadata: dict[str, Any]
     content: dict[str, Any]
-    buffers: list[bytes]
+    buffers: list[memoryview]
 
 
 class Job(TypedDict):

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 DATE = "2026-11-23T12:00:00.123456Z"
 
 
-def read_by_client(session: Session, frames: list[bytes]) -> dict[str, Any]:
+def read_by_client(session: Session, frames: list[Any]) -> dict[str, Any]:
     """Verify and decode what the kernel sent, as jupyter_client does."""
     _, rest = session.feed_identities(frames)
     return session.deserialize(rest)
@@ -222,7 +222,7 @@ def test_an_empty_key_signs_nothing() -> None:
 
 def test_every_message_has_an_id_of_its_own(wire: Wire) -> None:
     sent = [wire.serialize([], "status", b"{}", date=DATE) for _ in range(100)]
-    ids = [json.loads(frames[2])["msg_id"] for frames in sent]
+    ids = [json.loads(bytes(frames[2]))["msg_id"] for frames in sent]
     assert ids == [f"kernel-session_4711_{number}" for number in range(100)]
 
 

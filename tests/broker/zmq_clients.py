@@ -78,7 +78,7 @@ def wait_for(get: Callable[[], T | None]) -> T:
     return got
 
 
-def receive(sockets: Sockets, channel: SocketID) -> list[bytes]:
+def receive(sockets: Sockets, channel: SocketID) -> list[bytes | memoryview]:
     """Wait for one message as the broker does: by the descriptor, then by `pending`."""
     end = time.monotonic() + WAIT_S
     poll = select.poll()

@@ -156,7 +156,8 @@ def test_what_is_written_beside_a_child_that_writes_without_end_keeps_its_place(
     outputs = worker.run(
         "import os, subprocess\n"
         "child = subprocess.Popen(['yes', ''])\n"
-        "try:\n    for i in range(20):\n        print('we', i)\n        os.write(1, b'C %d\\n' % i)\n"
+        "try:\n    for i in range(20):\n        print('we', i)\n"
+        "        os.write(1, b'C %d\\n' % i)\n"
         "finally:\n    child.kill()\n    child.wait()"
     )
     words = outputs.text().split()
