@@ -45,6 +45,9 @@ def test_a_comm_from_the_frontend_is_answered_and_closed(kernel: Kernel) -> None
     (echo,) = sent.of("comm_msg")
     assert echo["content"]["data"] == {"echo": {"x": [1, "é"]}}
     assert [bytes(buffer) for buffer in echo["buffers"]] == [b"\x00\x01", b"", b"abc"]
+    # Views, as ipywidgets' FileUpload documents what it gives.
+    views = kernel.run_ok("[view.tobytes() for view in got[0]['buffers']]")
+    assert views.value == "[b'\\x00\\x01', b'', b'abc']"
 
     closed = kernel.finish(kernel.send("comm_close", {"comm_id": comm_id, "data": {"bye": 1}}))
     assert closed.stdout == "closed {'bye': 1}\n"
@@ -142,6 +145,7 @@ def test_a_large_buffer_arrives_whole(kernel: Kernel) -> None:
     sent = kernel.send("comm_msg", {"comm_id": comm_id, "data": {}}, buffers=[blob])
     (echo,) = kernel.finish(sent).of("comm_msg")
     assert bytes(echo["buffers"][0]) == blob
+    assert kernel.run_ok("got[0]['buffers'][0].readonly").value == "True"
 
 
 @ours
