@@ -84,6 +84,7 @@ SHARED_WITH_BROKER = {
     "unstuck.codec",
     "unstuck.config",
     "unstuck.errors",
+    "unstuck.heap",
     "unstuck.protocol",
     "unstuck.runmode",
     "unstuck.stack",

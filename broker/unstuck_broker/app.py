@@ -16,6 +16,7 @@ from collections import deque
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, assert_never
 
+from unstuck import heap
 from unstuck.errors import ClientError
 from unstuck.protocol import Finished, Outcome, Pong
 from unstuck.typing import SocketID
@@ -70,6 +71,8 @@ if TYPE_CHECKING:
 
 _MESSAGES_AT_ONCE = 64
 """Of one channel, before the loop is asked again who else is waiting."""
+_TRIM_S = 1.0
+"""When the start is over, and all is loaded."""
 _ASK_S = 10.0
 """How long a question waits for a client that has not connected its stdin channel."""
 _ASK_AGAIN_S = 0.02
@@ -126,6 +129,7 @@ class App:
         for channel in SocketID:
             loop.add_reader(self._sockets.fileno(channel), self._read, channel)
             self._touch(channel)
+        loop.call_later(_TRIM_S, heap.trim)
         try:
             await self._ended.wait()
             await self._leave()

@@ -17,6 +17,7 @@ import traceback
 from functools import partial
 from typing import TYPE_CHECKING
 
+from unstuck import heap
 from unstuck.codec import Decoder
 from unstuck.errors import WireError
 from unstuck.protocol import Failed, Start, ToWorker
@@ -98,6 +99,7 @@ def main(arguments: list[int]) -> None:
         sys.exit(1)
     gc.freeze()
     gc.enable()
+    heap.trim()
     app.run(decoder, early)
 
 
