@@ -230,8 +230,8 @@ def test_a_thread_in_c_code_prevents_them_and_is_named(worker: SnapshotDouble) -
     )
     for number in range(100):
         assert worker.run_after(f"{number} + 1").result == str(number + 1)
-    worker.wait_for(lambda: worker.skipped)
-    assert set(worker.skipped) == {"the thread 'multiplier' runs C code"}
+    # Other reasons may come before it: the history's thread writes, outputs are on their way.
+    worker.wait_for(lambda: "the thread 'multiplier' runs C code" in worker.skipped)
     worker.run("stop.append(1); thread.join()")
     worker.wait_for_copy()
 
