@@ -199,6 +199,18 @@ def test_a_worker_comes_back_again_and_again(kernel: Kernel) -> None:
         assert kernel.evaluate("count") == str(count)
 
 
+def test_a_thread_cell_that_hangs_right_after_two_deaths_costs_nothing_but_itself(
+    kernel: Kernel,
+) -> None:
+    kernel.run_ok("x = [1, 2]")
+    wait_for_snapshot(kernel)
+    for _ in range(2):
+        assert account(kernel.run("import os; os.abort()"))["missing_cells"] == []
+    told = account(hang(kernel, f"##thread\nx.clear()\n{GIL_HELD}"))
+    assert (told["missing_cells"], told["lost"]) == ([], [])
+    assert kernel.evaluate("x") == "[1, 2]"
+
+
 @pytest.mark.skipif(psutil.virtual_memory().available < 6 << 30, reason="needs 6 GB of free memory")
 def test_two_gigabytes_come_back(start_kernel: StartKernel) -> None:
     kernel = start_kernel()

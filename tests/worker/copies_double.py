@@ -26,6 +26,7 @@ from unstuck.protocol import (
     StreamName,
     ToBroker,
 )
+from unstuck.typing import RunMode
 from worker.broker_double import DEADLINE_S, Outputs, Pipe, WorkerDouble
 
 if TYPE_CHECKING:
@@ -170,11 +171,16 @@ class SnapshotDouble(WorkerDouble):
         while not self.is_closed:
             self.pump(0.05)
 
-    def promote(self, copy: Copy | None = None, *, cell_floor: int = 0) -> float:
-        """Make a copy the worker, which is dead; give how long it took in seconds."""
+    def promote(self, copy: Copy | None = None, *, cell_floor: int = 0, waiting: str = "") -> float:
+        """Make a copy the worker, which is dead; give how long it took in seconds.
+
+        ``waiting`` is a ``##thread`` cell that is in the thread lane before the copy can read it.
+        """
         chosen = copy or self.copies[-1]
         began_s = time.monotonic()
         theirs = self._renew_ends()
+        if waiting:
+            self.submit(waiting, mode=RunMode.thread)
         floor = Promote(self._job, cell_floor, self.last(), {})
         chosen.send(floor, theirs)
         for fd in theirs:

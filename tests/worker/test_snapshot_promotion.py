@@ -58,12 +58,29 @@ def test_a_cell_that_holds_the_gil_costs_nothing_but_itself(worker: SnapshotDoub
 
 
 def test_a_copy_of_a_copy_works_as_well(worker: SnapshotDouble) -> None:
+    def has_copy_of(cell: int) -> bool:
+        # A promoted copy has one from before its first cell, too.
+        return worker.last() > 0 and worker.copies[-1].ready.cell == cell
+
     worker.run("steps = ['first']")
-    for step in ("second", "third"):
-        worker.wait_for_copy()
+    for cell, step in enumerate(("second", "third"), 1):
+        worker.wait_for(partial(has_copy_of, cell))
         worker.recover()
         worker.run_after(f"steps.append({step!r})")
     assert worker.run_after("steps").result == "['first', 'second', 'third']"
+
+
+def test_a_promoted_copy_has_a_copy_before_any_cell_in_a_thread_runs(
+    worker: SnapshotDouble,
+) -> None:
+    worker.run("total = 41")
+    copy = worker.wait_for_copy()
+    worker.kill()
+    worker.promote(copy, waiting=f"##thread\ntotal = 0\n{HANG}")
+    copy = worker.wait_for_copy(copy.ready.number + 1)
+    assert copy.ready.lost == []
+    worker.recover(copy)
+    assert worker.run_after("total + 1").result == "42"
 
 
 def test_a_namespace_comes_back_with_its_identities(worker: SnapshotDouble) -> None:

@@ -134,6 +134,7 @@ class App:
             become_child=become_child,
             take_place=self._take_place,
             announce=self._announce,
+            hear=self._start_lane_thread,
         )
         snapshots = Snapshots(site, start.snapshot_floor)
         self.shell.kernel.snapshots = snapshots
@@ -299,7 +300,6 @@ class App:
         self.shell.revive(order.cell_floor + 1)
         settings = self.shell.kernel.settings
         settings.update({name: value for name, value in order.settings.items() if name in settings})
-        self._start_lane_thread()
 
     def count_step(self) -> int:
         """Give the count of the main loop's steps, and ask the loop for another one."""

@@ -214,6 +214,26 @@ class Snapshots:
     # --- the snapshot -----------------------------------------------------------------------------
 
     def _take(self, name: str, when: When) -> bool:
+        """Take one; True in the copy, once it is the worker and has a copy of its own."""
+        if not self._take_one(name, when):
+            return False
+        try:
+            self._copy_at_once()
+        finally:
+            self._site.hear()
+        return True
+
+    def _copy_at_once(self) -> None:
+        """Take one before the first job: a client that waits for nothing may lose it as well.
+
+        Where a fork takes long the next idle moment has to do.
+        """
+        while self._fork_s < AT_ONCE_S and self._decide(When.idle).take:
+            if not self._take_one("", When.idle):
+                return
+        self._arm_again()
+
+    def _take_one(self, name: str, when: When) -> bool:
         """Take one; True in the copy, once it is the worker."""
         began_s = time.monotonic()
         sight = self._see(when)
@@ -282,6 +302,7 @@ class Snapshots:
             self._wake(awake, known)
             # Its snapshots would come to the broker as those of this session.
             self._site.shell.kernel.snapshots = None
+            self._site.hear()
             return
         self._site.release_writers()
         answer(hindrance)
@@ -378,15 +399,12 @@ class Snapshots:
             self._timer = None
         self._taken_s, self._faults = float("-inf"), 0
         self._number = max(self._number, awake.order.snapshot_floor)
-        # The copy of what it is now is gone: the next idle moment makes another one.
+        # The copy of what it is now is gone: another one is due.
         self._cells = 1
         self._ended_s = float("-inf")
         self._site.revive(awake, awake.order)
         if name:
             self.request(name)
-        if self._policy != "off":
-            # At once, before the first job: a client that waits for nothing may lose it as well.
-            self._arm(0.0 if self._fork_s < AT_ONCE_S else IDLE_S)
 
 
 def _tags(job: JobContext) -> tuple[str, ...]:
