@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import signal
 import socket
@@ -233,3 +234,9 @@ class SnapshotDouble(WorkerDouble):
             while os.waitpid(copy.ready.pid, os.WNOHANG)[0] == 0:
                 assert time.monotonic() < end, f"copy {copy.ready.pid} does not end"
                 time.sleep(0.002)
+
+
+def values(worker: SnapshotDouble, expression: str) -> object:
+    """Evaluate in the worker; what comes back is JSON."""
+    found = worker.run_after(f"import json as _json; print(_json.dumps({expression}))").text()
+    return json.loads(found)
