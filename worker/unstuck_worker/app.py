@@ -139,6 +139,7 @@ class App:
         snapshots = Snapshots(site, start.snapshot_floor)
         self.shell.kernel.snapshots = snapshots
         self._runner.note_thread_cell = snapshots.note_thread_job
+        self._threads.before_cell = snapshots.before_thread_cell
         return snapshots
 
     def _start_lane_thread(self) -> None:
@@ -260,11 +261,13 @@ class App:
         if not isinstance(message, Run):
             raise WireError(f"{type(message).__name__} came on the main lane")
         job = JobContext.of(message)
-        is_queued = job.kind is MsgType.execute_request and job.mode is not RunMode.task
+        is_cell = job.kind is MsgType.execute_request
+        is_queued = is_cell and job.mode is not RunMode.task
         snapshots = self._snapshots
-        if snapshots is not None and is_queued:
+        if snapshots is not None and is_cell:
+            take_due = snapshots.before_cell if is_queued else snapshots.before_other_cell
             try:
-                if snapshots.before_cell(job):
+                if take_due(job):
                     return
             except Exception:
                 # A cell may have broken what is looked at: the next one has to be answered.

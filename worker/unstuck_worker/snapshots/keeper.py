@@ -1,6 +1,7 @@
 """The worker's own part of snapshots: sees what runs, decides, forks, and tells the broker.
 
-Threads: the main thread's; `request` may be called from any.
+Threads: the main thread's; `request` may be called from any, `before_thread_cell` from the lane
+thread.
 """
 
 from __future__ import annotations
@@ -44,6 +45,8 @@ LOOKS = 3
 """Before a cell: how often a busy thread is looked at."""
 LOOKS_IF_ASKED = 100
 LOOK_AGAIN_S = 0.001
+FREE_S = 0.05
+"""Before a cell in a thread: how long the main thread may take to be free for a snapshot."""
 AT_ONCE_S = 0.1
 """A promoted copy makes a copy of itself at once if a fork takes no longer."""
 
@@ -86,17 +89,48 @@ class Snapshots:
         Returns:
             whether this process is a copy by now, which must not run the cell.
         """
-        self._began_s = time.monotonic()
         tags = _tags(job)
         self._is_forbidden = Tags.no_snapshot in tags
+        woken = self._take_due(tags)
+        self._began_s = time.monotonic()
+        return woken
+
+    def before_other_cell(self, job: JobContext) -> bool:
+        """Take what is due before a cell that runs beside the queue; True in the copy."""
+        tags = _tags(job)
+        return Tags.no_snapshot not in tags and self._take_due(tags)
+
+    def before_thread_cell(self, job: JobContext) -> None:
+        """Have the main thread do that, if it is free, and wait for it; in the lane thread."""
+        if not (self._is_open() and (self._is_work_at_risk() or Tags.snapshot in _tags(job))):
+            return
+        begun, done = threading.Event(), threading.Event()
+
+        def take() -> None:
+            begun.set()
+            try:
+                self.before_other_cell(job)
+            finally:
+                done.set()
+
+        self._site.loop.call_soon_threadsafe(take)
+        if begun.wait(FREE_S):
+            done.wait(FORK_DEADLINE_S)
+
+    def _is_work_at_risk(self) -> bool:
+        """Say what `_is_worth_asking` says, without a look at what user code does now."""
+        if self._cells or self._policy != "auto":
+            return self._is_worth_asking()
+        since_s = time.monotonic() - self._taken_s
+        return self._is_dirty and since_s > MIN_RISK_S and since_s * self._share > self._cost_s
+
+    def _take_due(self, tags: tuple[str, ...]) -> bool:
         if self._take_named():
             return True
         when = When.asked if Tags.snapshot in tags else When.before_cell
         if not self._is_open() or (when is When.before_cell and not self._is_worth_asking()):
             return False
-        woken = self._consider(when)
-        self._began_s = time.monotonic()
-        return woken
+        return self._consider(when)
 
     def _is_worth_asking(self) -> bool:
         """Say no where the policy would, for as little as that may cost before every cell."""
