@@ -251,6 +251,38 @@ def test_a_process_cell_has_no_snapshots_and_says_so_at_once(
     assert not any("mine" in row for row in rows(kernel))
 
 
+def test_why_the_last_snapshot_was_not_taken_is_told(fresh_kernel: Kernel) -> None:
+    kernel = fresh_kernel
+    kernel.run_ok("x = 1")
+    wait_for_snapshot(kernel)
+    kernel.run_ok(
+        "import sqlite3\nbase = sqlite3.connect('data.db')\nbase.execute('create table t (x)')\n"
+        "base.execute('insert into t values (1)')"
+    )
+    reason = "The last one that was due was not taken: a transaction is open on "
+
+    def is_told_by(magic: str) -> bool:
+        return reason in kernel.run_ok(magic).stdout
+
+    kernel.wait(lambda: is_told_by("%unstuck"), "reason")
+    assert is_told_by("%snapshots")
+    kernel.run_ok("base.commit()")
+    wait_for_snapshot(kernel)
+    assert not is_told_by("%unstuck")
+
+
+def test_a_snapshot_whose_memory_is_written_anew_is_dropped_when_it_costs_too_much(
+    start_kernel: StartKernel,
+) -> None:
+    kernel = start_kernel(settings=["snapshot_memory_bytes=50000000", "snapshots=off"])
+    kernel.run_ok("data = bytearray(b'1') * 200_000_000\n%snapshot first")
+    kernel.wait(lambda: any("first" in row for row in rows(kernel)), "named snapshot")
+    kernel.run_ok("data[::4096] = b'2' * len(data[::4096])")
+    kernel.wait(lambda: not rows(kernel), "end of the snapshot")
+    told = kernel.run_ok("%snapshots").stdout
+    assert "snapshots were dropped: they cost more than 50 MB" in told
+
+
 # --- nothing is left, nothing is in the way -------------------------------------------------------
 
 
