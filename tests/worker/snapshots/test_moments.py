@@ -65,7 +65,7 @@ def test_one_that_costs_too_much_is_taken_once_it_has_been_worth_it(worker: Snap
     worker.run("snapshots = get_ipython().kernel.snapshots")
     worker.wait_for_copy()
     # As if the last fork had been held up by a busy machine.
-    worker.run("snapshots._fork_s = 0.3; x = 1")
+    worker.run("snapshots._stakes.fork_s = 0.3; x = 1")
     worker.wait_for(lambda: worker.skipped)
     assert worker.skipped == ["one costs 0.3 s, more than the cells were worth"]
     worker.wait_for_copy()
