@@ -10,7 +10,11 @@ import psutil
 import pytest
 
 pytest.register_assert_rewrite(
-    "e2e.kernel_client", "e2e.result", "worker.broker_double", "worker.copies_double"
+    "e2e.kernel_client",
+    "e2e.result",
+    "e2e.snapshots",
+    "worker.broker_double",
+    "worker.copies_double",
 )
 
 from e2e.kernel_client import Kernel  # noqa: E402 - after the rewrite of its asserts

@@ -22,30 +22,30 @@ class LastControl:
 
     def __init__(self) -> None:
         """Begin before any request."""
-        self._request: Request | None = None
+        self._parent: ControlParent | None = None
         self._is_told = True
 
     def heard(self, request: Request) -> None:
         """Note a request, of any channel."""
-        if request.channel is SocketID.control:
-            self._request = request
-            self._is_told = False
-
-    def forgotten(self) -> None:
-        """Tell it anew: another worker comes."""
-        self._is_told = self._request is None
-
-    def news(self) -> ControlParent | None:
-        """Give what the worker has not been told yet; None where it knows everything."""
-        request = self._request
-        if self._is_told or request is None:
-            return None
-        self._is_told = True
+        if request.channel is not SocketID.control:
+            return
         is_small = len(request.content_json) <= CONTENT_BYTES
-        return ControlParent(
+        # Not the request itself: its buffers may be large, and the next one may never come.
+        self._parent = ControlParent(
             header=request.header_json,
             parent_header=request.parent_json,
             metadata=request.metadata_json,
             content=request.content_json if is_small else b"{}",
             idents=list(request.idents),
         )
+        self._is_told = False
+
+    def forgotten(self) -> None:
+        """Tell it anew: another worker comes."""
+        self._is_told = False
+
+    def news(self) -> ControlParent | None:
+        """Give what the worker has not been told yet; None where it knows everything."""
+        parent = None if self._is_told else self._parent
+        self._is_told = True
+        return parent

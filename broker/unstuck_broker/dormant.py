@@ -137,7 +137,7 @@ class Dormant:
         copy = self._take(number)
         ends = Ends()
         try:
-            frame = b"".join(bytes(chunk) for chunk in encode(order))
+            frame = b"".join(encode(order))
             socket.send_fds(copy.sock, [frame], ends.worker_fds())
             copy.go_on()
         except OSError:
@@ -157,7 +157,7 @@ class Dormant:
             self._loop.add_reader(copy.pidfd, self._given, copy)
             copy.number = None
             name = copy.name
-            copy.sock.send(b"".join(bytes(c) for c in encode(Donate(address, DONATION_S))))
+            copy.sock.send(b"".join(encode(Donate(address, DONATION_S))))
             copy.go_on()
         return Receive(address, DONATION_S, name)
 

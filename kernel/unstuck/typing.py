@@ -31,7 +31,33 @@ class SocketID(StrEnum):
     iopub = "iopub"
 
 
-class RunMode(StrEnum):
+class _Spelled(StrEnum):
+    """Text that equals each of its spellings, as in the reference; it hashes as its value."""
+
+    def _spellings(self) -> tuple[str, ...]:
+        """Give the texts that it equals: with dashes, and its name."""
+        return self.value, self.name
+
+    @override
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, _Spelled):
+            return self is other
+        if isinstance(other, str):
+            return other in self._spellings()
+        return NotImplemented
+
+    @override
+    def __ne__(self, other: object) -> bool:
+        # str.__ne__ would answer before our __eq__ is asked.
+        equal = self.__eq__(other)
+        return equal if equal is NotImplemented else not equal
+
+    @override
+    def __hash__(self) -> int:
+        return hash(self.value)
+
+
+class RunMode(_Spelled):
     """How a request runs.
 
     ``str()`` gives the directive that chooses the mode in a cell (``##task``); the value is the
@@ -57,22 +83,8 @@ class RunMode(StrEnum):
         return f"<RunMode.{self.value}: '{self.value}'>"
 
     @override
-    def __eq__(self, other: object) -> bool:
-        if isinstance(other, RunMode):
-            return self is other
-        if isinstance(other, str):
-            return other in (self.value, str(self), repr(self))
-        return NotImplemented
-
-    @override
-    def __ne__(self, other: object) -> bool:
-        # str.__ne__ would answer before our __eq__ is asked.
-        equal = self.__eq__(other)
-        return equal if equal is NotImplemented else not equal
-
-    @override
-    def __hash__(self) -> int:
-        return hash(self.value)
+    def _spellings(self) -> tuple[str, ...]:
+        return self.value, str(self), repr(self)
 
     @classmethod
     def get_mode(cls, code: str) -> RunMode | None:
@@ -128,29 +140,7 @@ class BrokerMsgType(StrEnum):
 AnyMsgType = MsgType | BrokerMsgType
 
 
-class _Spelling(StrEnum):
-    """Text with dashes that equals its name too, as in the reference; it hashes as its value."""
-
-    @override
-    def __eq__(self, other: object) -> bool:
-        if isinstance(other, _Spelling):
-            return self is other
-        if isinstance(other, str):
-            return other in (self.value, self.name)
-        return NotImplemented
-
-    @override
-    def __ne__(self, other: object) -> bool:
-        # str.__ne__ would answer before our __eq__ is asked.
-        equal = self.__eq__(other)
-        return equal if equal is NotImplemented else not equal
-
-    @override
-    def __hash__(self) -> int:
-        return hash(self.value)
-
-
-class MetadataKeys(_Spelling):
+class MetadataKeys(_Spelled):
     """Keys of a message's metadata that change how a cell runs."""
 
     tags = "tags"
@@ -158,7 +148,7 @@ class MetadataKeys(_Spelling):
     suppress_error_message = "suppress-error-message"
 
 
-class Tags(_Spelling):
+class Tags(_Spelled):
     """Tags of a cell that change how it runs; ``timeout=`` and ``stop-on-error=`` take a value."""
 
     suppress_error = "suppress-error"

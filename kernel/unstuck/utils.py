@@ -81,11 +81,8 @@ def get_execute_request_timeout(job: Job | dict[str, Any] | None = None, /) -> f
     candidates += [tag.removeprefix(prefix) for tag in get_tags(job) if tag.startswith(prefix)]
     shell = getattr(jobcontext.get_kernel(), "shell", None)
     candidates.append(getattr(shell, "execute_request_timeout", None))
-    return next(filter(_is_given, map(_seconds, candidates)), None) or None
-
-
-def _is_given(seconds: float | None) -> bool:
-    return seconds is not None
+    given = (seconds for seconds in map(_seconds, candidates) if seconds is not None)
+    return next(given, None) or None
 
 
 def _seconds(value: object) -> float | None:

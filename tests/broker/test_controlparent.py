@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from pump import Pump, make_request
 from unstuck.protocol import ControlParent
 from unstuck.typing import SocketID
@@ -42,6 +44,21 @@ def test_another_worker_is_told_anew(pump: Pump) -> None:
     pump.die()
     pump.renew()
     assert len(told(pump, "m2")) == 1
+
+
+def test_a_worker_is_told_nothing_where_nothing_came_on_control(pump: Pump) -> None:
+    pump.die()
+    pump.renew()
+    assert told(pump, "m1") == []
+
+
+def test_the_buffers_of_a_request_are_not_kept() -> None:
+    last = LastControl()
+    buffer = bytearray(8)
+    request = make_request("comm_msg", "c1", channel=SocketID.control)
+    last.heard(msgspec.structs.replace(request, buffers=(memoryview(buffer),)))
+    del request
+    buffer.clear()  # Fails while somebody has a view.
 
 
 def test_a_large_content_is_left_out() -> None:

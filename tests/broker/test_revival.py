@@ -3,54 +3,24 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
+from broker.recoveries import BEFORE, LOST, accounts, run_cell
 from pump import READY, Pump, make_request
-from unstuck.config import Config
 from unstuck.protocol import (
-    AskRewind,
-    AskSnapshots,
     Received,
-    RewindAnswer,
     SetConcurrencyMode,
     SetSettings,
-    SnapshotList,
-    SnapshotSkipped,
     Snapshotted,
     TransplantProgress,
 )
 from unstuck.typing import KernelConcurrencyMode
-from unstuck_broker.account import MIME_TYPE
-from unstuck_broker.actions import Action, PromoteCopy, PublishToClients, SendToWorker
-from unstuck_broker.events import CopiesMeasured, CopyGone, OutputsHeld, WorkerExited
+from unstuck_broker.actions import PromoteCopy
+from unstuck_broker.events import CopiesMeasured, CopyGone, WorkerExited
 from unstuck_broker.reason import Reason, Why
 from words import evalues, shown, tell
 
 COMM = b'{"comm_id": "c1", "target_name": "t"}'
 YOUNG = b'{"comm_id": "c2", "target_name": "t"}'
-LOST = "the worker died by SIGSEGV; all variables were lost"
-BEFORE = "the variables are as they were before this cell"
-
-
-def accounts(actions: list[Action]) -> list[dict[str, Any]]:
-    """Give the data of the recoveries that are told."""
-    shown_data = [
-        json.loads(action.content)["data"]
-        for action in actions
-        if isinstance(action, PublishToClients) and action.msg_type == "display_data"
-    ]
-    return [data[MIME_TYPE] for data in shown_data]
-
-
-def run_cell(pump: Pump, msg_id: str, count: int) -> None:
-    """Run the cell of this number to its end."""
-    pump.core.count = count
-    pump.execute(msg_id)
-    pump.finish(msg_id)
-
-
-def answers(actions: list[Action]) -> list[object]:
-    return [action.message for action in actions if isinstance(action, SendToWorker)]
 
 
 # --- promotion ------------------------------------------------------------------------------------
@@ -337,167 +307,3 @@ def test_a_donor_whose_variables_all_cannot_come_was_still_carried_over(pump: Pu
     pump.start()
     pump.say(Received(0, [("db", "cannot pickle a connection")], 400, 0.1))
     assert accounts(pump.ready())[0]["failed"] == [["db", "cannot pickle a connection"]]
-
-
-# --- interrupts -----------------------------------------------------------------------------------
-
-
-def test_an_interrupt_kills_at_the_grace_when_only_the_cell_would_be_lost(pump: Pump) -> None:
-    pump.snapshot(1)
-    pump.execute("m1")
-    pump.interrupt()
-    assert tell(pump.pass_time(2.5))[-1] == "kill: the cell did not react to its interrupt"
-    pump.die(9, reason=Reason(Why.INTERRUPT, "the cell did not react to its interrupt"))
-    pump.ready()
-    assert pump.ledger.replies["m1"][0]["ename"] == "KeyboardInterrupt"
-    assert pump.ledger.replies["m1"][0]["evalue"].endswith(BEFORE)
-
-
-def announcement(pump: Pump) -> str:
-    """Interrupt, and give what is shown after the grace."""
-    pump.interrupt()
-    pump.pass_time(2.5)
-    lines = tell(pump.settle() + pump.pass_time(0.1))
-    return next(line for line in lines if "still running" in line)
-
-
-def test_an_interrupt_asks_when_more_than_the_cell_would_be_lost(pump: Pump) -> None:
-    run_cell(pump, "m1", 1)
-    pump.snapshot(1)
-    run_cell(pump, "m2", 2)
-    pump.execute("m3")
-    told = announcement(pump)
-    assert "interrupt again to kill it; the variables will be as they were after cell [1]" in told
-    assert "missing: cell [2]" in told
-
-
-def test_an_interrupt_asks_when_a_thread_would_be_lost(pump: Pump) -> None:
-    pump.snapshot(1, is_faithful=False, lost=["thread poll"])
-    pump.execute("m1")
-    assert "lost: thread poll" in announcement(pump)
-
-
-def test_an_interrupt_asks_when_another_cell_runs_beside(pump: Pump) -> None:
-    pump.execute("m1", "##task")
-    pump.snapshot(1)
-    pump.execute("m2")
-    assert "interrupt again" in announcement(pump)
-
-
-# --- a fork that hangs ----------------------------------------------------------------------------
-
-
-def test_a_fork_that_does_not_come_back_is_killed_and_recovered_from(pump: Pump) -> None:
-    pump.snapshot(1)
-    pump.begin_snapshot(2, deadline_s=2.0)
-    assert tell(pump.pass_time(2.1)) == []
-    assert tell(pump.pass_time(0.5)) == ["kill: its snapshot hung in fork()"]
-    assert "promote copy 1" in tell(pump.die(9))
-
-
-def test_a_fork_that_comes_back_or_is_skipped_is_left_alone(pump: Pump) -> None:
-    pump.begin_snapshot(1)
-    pump.say(Snapshotted(1, 0.1, 1, 0))
-    pump.begin_snapshot(2)
-    pump.say(SnapshotSkipped(3, "", "cannot fork"))
-    assert tell(pump.pass_time(10)) == []
-    assert tell(pump.copy_appears(2)) == ["drop copies 2"]
-
-
-def test_a_fork_whose_answer_nobody_reads_is_not_taken_for_hung(pump: Pump) -> None:
-    pump.begin_snapshot(1)
-    pump.feed(OutputsHeld(held=True))
-    assert tell(pump.pass_time(10)) == []
-    pump.feed(OutputsHeld(held=False))
-    assert tell(pump.pass_time(0.4)) == []
-    pump.say(Snapshotted(1, 0.1, 1, 0))
-    assert tell(pump.pass_time(10)) == []
-
-
-# --- rewind ---------------------------------------------------------------------------------------
-
-
-def take_two(pump: Pump) -> None:
-    """Run two cells, with a snapshot after each."""
-    run_cell(pump, "m1", 1)
-    pump.snapshot(1)
-    run_cell(pump, "m2", 2)
-    pump.snapshot(2)
-
-
-def test_a_rewind_undoes_the_last_cell_and_its_cell_ends_when_it_is_done(pump: Pump) -> None:
-    take_two(pump)
-    pump.execute("m3")
-    job = pump.job_of("m3")
-    assert answers(pump.say(AskRewind(1, job))) == [
-        RewindAnswer(1, "", "to after cell [1]; undone: cell [2]")
-    ]
-    assert tell(pump.finish("m3")) == ["kill: rewind"]
-    assert shown(tell(pump.die(9))) == ["promote copy 1"]
-    actions = pump.ready()
-    lines = shown(tell(actions))
-    assert lines.pop(0) == "drop copies 2"
-    assert lines[0].startswith("m3 stderr '[unstuck] The variables are as they were after cell [1]")
-    assert lines[1:] == ["m3 display_data", "m3 execute_reply ok", "m3 idle"]
-    assert accounts(actions)[0]["is_rewind"]
-
-
-def test_a_rewind_that_would_undo_more_than_one_cell_has_to_be_named(pump: Pump) -> None:
-    run_cell(pump, "m1", 1)
-    pump.snapshot(1)
-    run_cell(pump, "m2", 2)
-    run_cell(pump, "m3", 3)
-    pump.execute("m4")
-    (answer,) = answers(pump.say(AskRewind(1, pump.job_of("m4"))))
-    assert isinstance(answer, RewindAnswer)
-    assert "would undo cells [2]-[3]; %rewind 1 does that" in answer.refused
-    assert "m4 idle" in tell(pump.finish("m4"))
-
-
-def test_a_rewind_to_a_name_that_is_not_there_is_refused(pump: Pump) -> None:
-    pump.execute("m1")
-    (answer,) = answers(pump.say(AskRewind(1, pump.job_of("m1"), "clean")))
-    assert answer == RewindAnswer(1, "there is no snapshot 'clean': see %snapshots")
-
-
-def test_a_worker_that_crashes_in_the_rewinding_cell_gets_back_the_newest(pump: Pump) -> None:
-    take_two(pump)
-    pump.execute("m3")
-    pump.say(AskRewind(1, pump.job_of("m3")))
-    assert "promote copy 2" in tell(pump.die())
-    assert pump.ready()
-
-
-def test_a_rewind_whose_copy_fails_gets_back_the_newest_and_says_so(pump: Pump) -> None:
-    take_two(pump)
-    pump.execute("m3")
-    pump.say(AskRewind(1, pump.job_of("m3")))
-    pump.finish("m3")
-    pump.die(9)
-    assert shown(tell(pump.die(9))) == ["promote copy 2"]
-    actions = pump.ready()
-    assert not accounts(actions)[0]["is_rewind"]
-    assert "m3 execute_reply ok" in tell(actions)
-
-
-def test_the_snapshots_are_listed_with_why_the_last_was_not_taken(pump: Pump) -> None:
-    take_two(pump)
-    pump.say(SnapshotSkipped(3, "", "memory is short"))
-    pump.feed(CopiesMeasured({1: 500}, 500, 10**9))
-    (answer,) = answers(pump.say(AskSnapshots(9)))
-    assert isinstance(answer, SnapshotList)
-    assert answer.request == 9
-    assert answer.last_skipped == "memory is short"
-    assert [(r.number, r.memory_bytes, r.is_current) for r in answer.rows] == [
-        (1, 500, False),
-        (2, -1, True),
-    ]
-
-
-def test_the_ring_of_named_snapshots_is_as_long_as_its_setting() -> None:
-    pump = Pump(Config(snapshot_count=1))
-    pump.ready()
-    pump.snapshot(1, name="a")
-    pump.snapshot(2, name="b")
-    assert tell(pump.snapshot(3)) == []
-    assert pump.copies == {2, 3}

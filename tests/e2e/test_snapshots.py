@@ -1,23 +1,17 @@
-"""Snapshots against real kernels: what a cell kills comes back, and what does not is named.
-
-``UNSTUCK_TEST_SNAPSHOT_CELLS`` makes the random runs longer, ``UNSTUCK_TEST_SNAPSHOT_SEED`` repeats
-one.
-"""
+"""Snapshots against real kernels: what a cell kills comes back, and what does not is named."""
 
 from __future__ import annotations
 
 import os
-import random
 import signal
-import sys
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import psutil
 import pytest
 
 from e2e.processes import GIL_HELD, copies, live, wait_until_gone, worker
-from e2e.spec import ours
+from e2e.snapshots import ON_LINUX, account, hang, rows, wait_for_snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,14 +20,8 @@ if TYPE_CHECKING:
     from e2e.kernel_client import Kernel
     from e2e.result import Result
 
-pytestmark = [
-    ours,
-    pytest.mark.skipif(sys.platform != "linux", reason="snapshots need Linux"),
-]
+pytestmark = ON_LINUX
 
-CELLS = int(os.environ.get("UNSTUCK_TEST_SNAPSHOT_CELLS", "60"))
-SEED = int(os.environ.get("UNSTUCK_TEST_SNAPSHOT_SEED", "13"))
-MIME_TYPE = "application/vnd.unstuck.recovery+json"
 SETTINGS = ("interrupt_hard_s=0.2", "interrupt_grace_s=0.5", "memory_bytes=700000000")
 NAMESPACE = """
 import json, socket, tempfile, threading, time
@@ -89,32 +77,6 @@ print("all is as it was")
 SEGFAULT = "account.sum = 5; numbers.clear(); import ctypes; ctypes.string_at(0)"
 KILLED = "account.sum = 5; numbers.clear(); import os; os.kill(os.getpid(), 9)"
 MEMORY = "account.sum = 5; numbers.clear(); kept = b'x' * 2_000_000_000; time.sleep(99)"
-
-
-def rows(kernel: Kernel) -> list[str]:
-    """List the snapshots as the user sees them."""
-    lines = kernel.run_ok("%snapshots").stdout.splitlines()
-    return [line for line in lines[1:] if line[:1].isdigit()]
-
-
-def wait_for_snapshot(kernel: Kernel) -> None:
-    """Wait until a snapshot holds what is there now, as a person does who reads an output."""
-    kernel.wait(lambda: any("(now)" in row for row in rows(kernel)), "current snapshot")
-
-
-def account(result: Result) -> dict[str, Any]:
-    """Give the data of the one recovery that a cell tells."""
-    (data,) = [bundle[MIME_TYPE] for bundle in result.displays if MIME_TYPE in bundle]
-    assert isinstance(data, dict)
-    return data
-
-
-def hang(kernel: Kernel, code: str) -> Result:
-    """Let a cell hang in C, and interrupt it once."""
-    result = kernel.execute(code)
-    kernel.wait_for_text(result, "begun")
-    kernel.interrupt()
-    return kernel.finish(result)
 
 
 # --- everything comes back ------------------------------------------------------------------------
@@ -199,6 +161,27 @@ def test_a_worker_comes_back_again_and_again(kernel: Kernel) -> None:
         assert kernel.evaluate("count") == str(count)
 
 
+def test_a_thread_cell_that_hangs_right_after_two_deaths_costs_nothing_but_itself(
+    kernel: Kernel,
+) -> None:
+    kernel.run_ok("x = [1, 2]")
+    wait_for_snapshot(kernel)
+    for _ in range(2):
+        assert account(kernel.run("import os; os.abort()"))["missing_cells"] == []
+    told = account(hang(kernel, f"##thread\nx.clear()\n{GIL_HELD}"))
+    assert (told["missing_cells"], told["lost"]) == ([], [])
+    assert kernel.evaluate("x") == "[1, 2]"
+
+
+def test_a_copy_that_somebody_has_stopped_comes_back(kernel: Kernel) -> None:
+    kernel.run_ok("x = 'kept'")
+    wait_for_snapshot(kernel)
+    for pid in copies(kernel):
+        os.kill(pid, signal.SIGSTOP)
+    assert account(kernel.run("import os; os.abort()"))["missing_cells"] == []
+    assert kernel.evaluate("x") == "'kept'"
+
+
 @pytest.mark.skipif(psutil.virtual_memory().available < 6 << 30, reason="needs 6 GB of free memory")
 def test_two_gigabytes_come_back(start_kernel: StartKernel) -> None:
     kernel = start_kernel()
@@ -247,29 +230,6 @@ def test_an_interrupt_asks_first_when_a_thread_would_be_lost(fresh_kernel: Kerne
     assert kernel.evaluate("x") == "41"
 
 
-def test_a_session_whose_libraries_do_not_survive_a_fork_is_carried_over(
-    fresh_kernel: Kernel,
-) -> None:
-    pytest.importorskip("polars")
-    kernel = fresh_kernel
-    kernel.run_ok(
-        "import polars as pl, sqlite3\n"
-        "frame = pl.DataFrame({'a': range(1000)})\n"
-        "same = frame\n"
-        "total = frame.filter(pl.col('a') > 10).sum()['a'][0]\n"
-        "base = sqlite3.connect(':memory:')\n"
-        "def double(number): return number * 2"
-    )
-    wait_for_snapshot(kernel)
-    result = kernel.run("frame = None; import os; os.abort()")
-    told = account(result)
-    assert told["way"] == "transplant"
-    assert [name for name, _ in told["failed"]] == ["base"]
-    assert "Not taken over: base (cannot pickle" in result.stderr
-    check = "print(frame.filter(pl.col('a') > 10).sum()['a'][0] == total, same is frame, double(4))"
-    assert kernel.run_ok(check).stdout == "True True 8\n"
-
-
 def test_without_snapshots_everything_is_lost_as_before(start_kernel: StartKernel) -> None:
     kernel = start_kernel(settings=["snapshots=off"])
     kernel.run_ok("x = 1")
@@ -278,58 +238,6 @@ def test_without_snapshots_everything_is_lost_as_before(start_kernel: StartKerne
     assert result.displays == []
     assert kernel.run("x").content["ename"] == "NameError"
     assert kernel.run_ok("%snapshots").stdout == "There is no snapshot.\n"
-
-
-# --- rewind ---------------------------------------------------------------------------------------
-
-
-def test_a_rewind_undoes_the_last_cell(kernel: Kernel) -> None:
-    kernel.run_ok("x = [1]")
-    wait_for_snapshot(kernel)
-    kernel.run_ok("x.append(2)")
-    wait_for_snapshot(kernel)
-    result = kernel.run_ok("%rewind")
-    assert "Going back to after cell" in result.stdout
-    assert account(result)["is_rewind"]
-    assert kernel.evaluate("x") == "[1]"
-
-
-def test_a_rewind_goes_to_a_name_and_back_to_another(fresh_kernel: Kernel) -> None:
-    kernel = fresh_kernel
-    kernel.run_ok("x = 'clean'")
-    kernel.run_ok("%snapshot clean")
-    kernel.wait(lambda: any("clean" in row for row in rows(kernel)), "named snapshot")
-    kernel.run_ok("x = 'trained'")
-    kernel.run_ok("import unstuck; unstuck.snapshot('trained')")
-    kernel.wait(lambda: any("trained" in row for row in rows(kernel)), "named snapshot")
-    kernel.run_ok("x = 'broken'")
-    kernel.run_ok("%rewind clean")
-    assert kernel.evaluate("x") == "'clean'"
-    kernel.run_ok("%rewind trained")
-    assert kernel.evaluate("x") == "'trained'"
-
-
-@pytest.mark.parametrize("library", ["", "polars"])
-def test_a_rewind_goes_to_a_name_again_and_again(start_kernel: StartKernel, library: str) -> None:
-    kernel = start_kernel(settings=SETTINGS)
-    if library:
-        pytest.importorskip(library)
-        kernel.run_ok("import polars as pl; pl.DataFrame({'a': [1]}).filter(pl.col('a') > 0)")
-    kernel.run_ok("x = 'clean'\n%snapshot clean")
-    for attempt in range(3):
-        kernel.wait(lambda: any("clean" in row for row in rows(kernel)), "named snapshot")
-        kernel.run_ok(f"x = {attempt}")
-        told = account(kernel.run_ok("%rewind clean"))
-        is_donor = library and attempt == 0  # Later nothing has used it.
-        assert told["way"] == ("transplant" if is_donor else "promotion")
-        assert kernel.evaluate("x") == "'clean'"
-
-
-def test_a_name_that_is_no_string_costs_nothing(kernel: Kernel) -> None:
-    kernel.run_ok("import unstuck; x = 5")
-    for wrong in ("None", "5"):
-        assert kernel.run(f"unstuck.snapshot({wrong})").content["ename"] == "TypeError"
-    assert kernel.evaluate("x") == "5"
 
 
 @pytest.mark.parametrize("policy", ["auto", "off"])  # A copy of the worker, or a fresh one.
@@ -343,31 +251,36 @@ def test_a_process_cell_has_no_snapshots_and_says_so_at_once(
     assert not any("mine" in row for row in rows(kernel))
 
 
-def test_a_copy_that_somebody_has_stopped_comes_back(kernel: Kernel) -> None:
-    kernel.run_ok("x = 'kept'")
-    wait_for_snapshot(kernel)
-    for pid in copies(kernel):
-        os.kill(pid, signal.SIGSTOP)
-    assert account(kernel.run("import os; os.abort()"))["missing_cells"] == []
-    assert kernel.evaluate("x") == "'kept'"
-
-
-def test_a_rewind_to_a_name_that_is_not_there_changes_nothing(kernel: Kernel) -> None:
-    kernel.run_ok("x = 5")
-    result = kernel.run("%rewind nowhere")
-    assert "there is no snapshot 'nowhere'" in result.stderr + str(result.content)
-    assert kernel.evaluate("x") == "5"
-
-
-def test_cells_behind_a_rewind_run_in_the_old_state(kernel: Kernel) -> None:
+def test_why_the_last_snapshot_was_not_taken_is_told(fresh_kernel: Kernel) -> None:
+    kernel = fresh_kernel
     kernel.run_ok("x = 1")
     wait_for_snapshot(kernel)
-    kernel.run_ok("x = 2")
+    kernel.run_ok(
+        "import sqlite3\nbase = sqlite3.connect('data.db')\nbase.execute('create table t (x)')\n"
+        "base.execute('insert into t values (1)')"
+    )
+    reason = "The last one that was due was not taken: a transaction is open on "
+
+    def is_told_by(magic: str) -> bool:
+        return reason in kernel.run_ok(magic).stdout
+
+    kernel.wait(lambda: is_told_by("%unstuck"), "reason")
+    assert is_told_by("%snapshots")
+    kernel.run_ok("base.commit()")
     wait_for_snapshot(kernel)
-    rewinding = kernel.execute("%rewind")
-    behind = kernel.execute("x")
-    assert kernel.finish(rewinding).status == "ok"
-    assert kernel.finish(behind).value == "1"
+    assert not is_told_by("%unstuck")
+
+
+def test_a_snapshot_whose_memory_is_written_anew_is_dropped_when_it_costs_too_much(
+    start_kernel: StartKernel,
+) -> None:
+    kernel = start_kernel(settings=["snapshot_memory_bytes=50000000", "snapshots=off"])
+    kernel.run_ok("data = bytearray(b'1') * 200_000_000\n%snapshot first")
+    kernel.wait(lambda: any("first" in row for row in rows(kernel)), "named snapshot")
+    kernel.run_ok("data[::4096] = b'2' * len(data[::4096])")
+    kernel.wait(lambda: not rows(kernel), "end of the snapshot")
+    told = kernel.run_ok("%snapshots").stdout
+    assert "snapshots were dropped: they cost more than 50 MB" in told
 
 
 # --- nothing is left, nothing is in the way -------------------------------------------------------
@@ -413,91 +326,3 @@ def test_the_worker_is_the_same_process_while_nothing_dies(kernel: Kernel) -> No
     wait_for_snapshot(kernel)
     assert worker(kernel).pid == before
     assert psutil.Process(before).children() == []
-
-
-# --- long random runs -----------------------------------------------------------------------------
-
-FATAL = (
-    "import os; os.kill(os.getpid(), 9)",
-    "import os; os._exit(7)",
-    "import os; os.abort()",
-    "import ctypes; ctypes.string_at(0)",
-)
-
-
-class Model:
-    """What the variables must be: a run without the fatal cells."""
-
-    def __init__(self, kernel: Kernel) -> None:
-        """Begin with empty variables in ``kernel``."""
-        self.random = random.Random(SEED)
-        self.kernel = kernel
-        self.log: list[int] = []
-        self.total = 0
-        kernel.run_ok("log, total, table = [], 0, {}")
-
-    def step(self, number: int) -> None:
-        """Run a cell that changes variables."""
-        amount = self.random.randrange(100)
-        code = f"log.append({number}); total += {amount}; table[{number}] = {amount}"
-        self.kernel.run_ok(code)
-        self.log.append(number)
-        self.total += amount
-
-    def die(self) -> Result:
-        """Run a cell that changes variables and dies."""
-        fatal = self.random.choice(FATAL)
-        return self.kernel.run(f"log.append(-1); total += 1; table.clear()\n{fatal}")
-
-    def check(self) -> None:
-        """Compare the kernel's variables with the model's."""
-        told = self.kernel.run_ok("print(log, total, list(table) == log, sum(table.values()))")
-        assert told.stdout == f"{self.log} {self.total} True {self.total}\n"
-
-
-def test_with_always_no_variable_ever_differs_from_a_run_without_the_fatal_cells(
-    start_kernel: StartKernel,
-) -> None:
-    model = Model(start_kernel(settings=["snapshots=always"]))
-    for number in range(CELLS):
-        model.step(number)
-        if number % 10 == 9:
-            assert account(model.die())["missing_cells"] == []
-            model.check()
-
-
-def test_with_auto_and_a_client_that_pauses_no_variable_ever_differs(
-    start_kernel: StartKernel,
-) -> None:
-    model = Model(start_kernel())
-    for number in range(CELLS):
-        model.step(number)
-        if number % 10 == 9:
-            wait_for_snapshot(model.kernel)
-            assert account(model.die())["missing_cells"] == []
-            model.check()
-
-
-def test_with_auto_and_no_pause_the_cells_whose_effects_are_missing_are_named(
-    start_kernel: StartKernel,
-) -> None:
-    kernel = start_kernel()
-    chance = random.Random(SEED)
-    wait_for_snapshot_of(kernel, "log = []")
-    log: list[int] = []
-    for number in range(CELLS):
-        if number % 10 == 9:
-            result = kernel.run(f"log.append(-1)\n{chance.choice(FATAL)}")
-            missing = account(result)["missing_cells"]
-            log = [cell for cell in log if cell not in missing]
-            named = [int(cell) for cell in kernel.run_ok("print(*log)").stdout.split()]
-            assert named == log, f"cells {missing} were named as missing"
-        else:
-            code = "log.append(get_ipython().execution_count - 1)"
-            log.append(kernel.run_ok(code).content["execution_count"])
-
-
-def wait_for_snapshot_of(kernel: Kernel, code: str) -> None:
-    """Run a cell and wait for its snapshot."""
-    kernel.run_ok(code)
-    wait_for_snapshot(kernel)

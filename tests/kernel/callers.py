@@ -1,4 +1,4 @@
-"""Run tests of the Caller on both backends, and see that they leave no thread behind."""
+"""Run tests of the Caller on both backends."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import pytest
 import trio
 
 from unstuck.caller import Caller
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterator
+    from collections.abc import Callable, Coroutine
 
     from unstuck.future import Future
     from unstuck.typing import Backend
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 BACKENDS: tuple[Backend, ...] = ("asyncio", "trio")
+both = pytest.mark.parametrize("backend", BACKENDS)
 DEADLINE_S = 30.0
 
 
@@ -76,14 +78,3 @@ def awaits(caller: Caller, future: Future[Any]) -> bool:
     """Say whether a call has begun and awaits, or waits for its time."""
     host = caller.scheduler.host
     return host is not None and future in host.active and not host.unstarted
-
-
-def nothing_left() -> Iterator[None]:
-    """Stop all Callers after a test; none may go on, and no thread either."""
-    before = set(threading.enumerate())
-    yield
-    Caller.stop_all(_stop_protected=True)
-    assert Caller.all_callers(running_only=False) == []
-    # Threads of trio's own cache for asyncio's and trio's helpers end by themselves.
-    ours = [t for t in threading.enumerate() if t not in before and "trio" not in t.name.lower()]
-    wait_until(lambda: not any(t.is_alive() for t in ours), f"threads {ours} have ended")

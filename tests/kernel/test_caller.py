@@ -10,29 +10,14 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
-from kernel.callers import (
-    BACKENDS,
-    DEADLINE_S,
-    nothing_left,
-    run,
-    run_with_caller,
-    sleep,
-    until,
-)
+from kernel.callers import DEADLINE_S, both, run, run_with_caller, sleep, until
 from unstuck.caller import Caller
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from unstuck.typing import Backend
 
-both = pytest.mark.parametrize("backend", BACKENDS)
+pytestmark = pytest.mark.usefixtures("nothing_left")
 variable: ContextVar[str] = ContextVar("variable", default="unset")
-
-
-@pytest.fixture(autouse=True)
-def tidy() -> Iterator[None]:
-    yield from nothing_left()
 
 
 def test_a_thread_without_a_caller_is_told_how_to_get_one() -> None:

@@ -10,27 +10,14 @@ import anyio
 import pytest
 import sniffio
 
-from kernel.callers import (
-    BACKENDS,
-    DEADLINE_S,
-    nothing_left,
-    run_with_caller,
-    sleep,
-)
+from kernel.callers import BACKENDS, DEADLINE_S, both, run_with_caller, sleep
 from unstuck.caller import Caller, Future
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from unstuck.typing import Backend
 
-both = pytest.mark.parametrize("backend", BACKENDS)
+pytestmark = pytest.mark.usefixtures("nothing_left")
 variable: ContextVar[str] = ContextVar("variable", default="unset")
-
-
-@pytest.fixture(autouse=True)
-def tidy() -> Iterator[None]:
-    yield from nothing_left()
 
 
 @both

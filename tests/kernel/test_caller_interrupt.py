@@ -10,26 +10,15 @@ from typing import TYPE_CHECKING
 import anyio
 import pytest
 
-from kernel.callers import (
-    BACKENDS,
-    DEADLINE_S,
-    nothing_left,
-    wait_until,
-    where,
-)
+from kernel.callers import DEADLINE_S, both, wait_until, where
 from unstuck.caller import Caller
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from unstuck.typing import Backend
 
-both = pytest.mark.parametrize("backend", BACKENDS)
-
-
-@pytest.fixture(autouse=True)
-def tidy() -> Iterator[None]:
-    yield from nothing_left()
+pytestmark = pytest.mark.usefixtures("nothing_left")
 
 
 def interrupt(thread: threading.Thread) -> None:

@@ -9,24 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from kernel.callers import BACKENDS, DEADLINE_S, nothing_left, run_with_caller, sleep, wait_until
+from kernel.callers import DEADLINE_S, both, run_with_caller, sleep, wait_until
 from unstuck.caller import Caller, Future
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from unstuck.typing import Backend
 
-both = pytest.mark.parametrize("backend", BACKENDS)
+pytestmark = pytest.mark.usefixtures("nothing_left")
 
 THREADS = 8
 CALLS = 100_000
 LOAD_DEADLINE_S = 120.0
-
-
-@pytest.fixture(autouse=True)
-def tidy() -> Iterator[None]:
-    yield from nothing_left()
 
 
 def submit_from_threads(work: Callable[[int], None]) -> None:

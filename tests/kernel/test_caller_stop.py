@@ -9,31 +9,14 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
-from kernel.callers import (
-    BACKENDS,
-    DEADLINE_S,
-    awaits,
-    nothing_left,
-    run,
-    run_with_caller,
-    sleep,
-    wait_until,
-    where,
-)
+from kernel.callers import DEADLINE_S, awaits, both, run, run_with_caller, sleep, wait_until, where
 from unstuck.caller import Caller, Future
 from unstuck.cancelled import FutureCancelledError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from unstuck.typing import Backend
 
-both = pytest.mark.parametrize("backend", BACKENDS)
-
-
-@pytest.fixture(autouse=True)
-def tidy() -> Iterator[None]:
-    yield from nothing_left()
+pytestmark = pytest.mark.usefixtures("nothing_left")
 
 
 @both

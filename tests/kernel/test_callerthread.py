@@ -12,28 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from kernel.callers import (
-    BACKENDS,
-    DEADLINE_S,
-    nothing_left,
-    run,
-    run_with_caller,
-    wait_until,
-    where,
-)
+from kernel.callers import BACKENDS, DEADLINE_S, both, run, run_with_caller, wait_until, where
 from unstuck.caller import Caller
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from unstuck.typing import Backend
 
-both = pytest.mark.parametrize("backend", BACKENDS)
-
-
-@pytest.fixture(autouse=True)
-def tidy() -> Iterator[None]:
-    yield from nothing_left()
+pytestmark = pytest.mark.usefixtures("nothing_left")
 
 
 def run_python(code: str) -> str:

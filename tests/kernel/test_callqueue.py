@@ -11,30 +11,14 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
-from kernel.callers import (
-    BACKENDS,
-    DEADLINE_S,
-    awaits,
-    nothing_left,
-    run_with_caller,
-    sleep,
-    until,
-    wait_until,
-)
+from kernel.callers import DEADLINE_S, awaits, both, run_with_caller, sleep, until, wait_until
 from unstuck.caller import Caller, Future
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from unstuck.typing import Backend
 
-both = pytest.mark.parametrize("backend", BACKENDS)
+pytestmark = pytest.mark.usefixtures("nothing_left")
 variable: ContextVar[str] = ContextVar("variable")
-
-
-@pytest.fixture(autouse=True)
-def tidy() -> Iterator[None]:
-    yield from nothing_left()
 
 
 @both

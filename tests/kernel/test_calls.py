@@ -12,31 +12,17 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 
-from kernel.callers import (
-    BACKENDS,
-    DEADLINE_S,
-    nothing_left,
-    run,
-    run_with_caller,
-    sleep,
-    until,
-    wait_until,
-)
+from kernel.callers import DEADLINE_S, both, run, run_with_caller, sleep, until, wait_until
 from unstuck.caller import Caller, Future
 from unstuck.cancelled import FutureCancelledError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from unstuck.typing import Backend
 
-both = pytest.mark.parametrize("backend", BACKENDS)
+pytestmark = pytest.mark.usefixtures("nothing_left")
 variable: ContextVar[str] = ContextVar("variable", default="unset")
-
-
-@pytest.fixture(autouse=True)
-def tidy() -> Iterator[None]:
-    yield from nothing_left()
 
 
 @both

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from kernel.callers import BACKENDS, DEADLINE_S, nothing_left, run_with_caller, sleep, until
+from kernel.callers import DEADLINE_S, both, run_with_caller, sleep, until
 from unstuck.caller import Caller, Future
 from unstuck.cancelled import FutureCancelledError
 
@@ -17,12 +17,7 @@ if TYPE_CHECKING:
 
     from unstuck.typing import Backend
 
-both = pytest.mark.parametrize("backend", BACKENDS)
-
-
-@pytest.fixture(autouse=True)
-def tidy() -> Iterator[None]:
-    yield from nothing_left()
+pytestmark = pytest.mark.usefixtures("nothing_left")
 
 
 @both

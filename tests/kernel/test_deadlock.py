@@ -9,30 +9,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from kernel.callers import (
-    BACKENDS,
-    DEADLINE_S,
-    nothing_left,
-    run_with_caller,
-    until,
-    wait_until,
-)
+from kernel.callers import DEADLINE_S, both, run_with_caller, until, wait_until
 from unstuck import deadlock
 from unstuck.caller import Caller
 from unstuck.deadlock import DeadlockError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Awaitable, Callable
 
     from unstuck.future import Future
     from unstuck.typing import Backend
 
-both = pytest.mark.parametrize("backend", BACKENDS)
-
-
-@pytest.fixture(autouse=True)
-def tidy() -> Iterator[None]:
-    yield from nothing_left()
+pytestmark = pytest.mark.usefixtures("nothing_left")
 
 
 @both

@@ -13,30 +13,15 @@ from typing import TYPE_CHECKING
 import anyio
 import pytest
 
-from kernel.callers import (
-    BACKENDS,
-    DEADLINE_S,
-    awaits,
-    nothing_left,
-    run_with_caller,
-    sleep,
-    until,
-)
+from kernel.callers import DEADLINE_S, awaits, both, run_with_caller, sleep, until
 from unstuck.caller import Caller
 from unstuck.cancelled import FutureCancelledError
 from unstuck.future import Future, InvalidStateError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from unstuck.typing import Backend
 
-both = pytest.mark.parametrize("backend", BACKENDS)
-
-
-@pytest.fixture(autouse=True)
-def tidy() -> Iterator[None]:
-    yield from nothing_left()
+pytestmark = pytest.mark.usefixtures("nothing_left")
 
 
 def test_the_result_that_was_set_is_given() -> None:

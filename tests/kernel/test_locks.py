@@ -12,7 +12,7 @@ from kernel.callers import (
     BACKENDS,
     DEADLINE_S,
     awaits,
-    nothing_left,
+    both,
     run_with_caller,
     sleep,
     until,
@@ -23,11 +23,11 @@ from unstuck.future import InvalidStateError
 from unstuck.locks import AsyncLock, ReentrantAsyncLock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterator
+    from collections.abc import Callable, Coroutine
 
     from unstuck.typing import Backend
 
-both = pytest.mark.parametrize("backend", BACKENDS)
+pytestmark = pytest.mark.usefixtures("nothing_left")
 locks = pytest.mark.parametrize("kind", [AsyncLock, ReentrantAsyncLock])
 
 
@@ -36,11 +36,6 @@ def as_stranger(
 ) -> Future[None]:
     """Call outside of the context that holds the lock."""
     return contextvars.Context().run(caller.call_soon, function, number)
-
-
-@pytest.fixture(autouse=True)
-def tidy() -> Iterator[None]:
-    yield from nothing_left()
 
 
 @locks

@@ -7,28 +7,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from kernel.callers import (
-    BACKENDS,
-    nothing_left,
-    run_with_caller,
-    sleep,
-    until,
-    wait_until,
-    where,
-)
+from kernel.callers import both, run_with_caller, sleep, until, wait_until, where
 from unstuck.caller import Caller, Future
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from unstuck.typing import Backend
 
-both = pytest.mark.parametrize("backend", BACKENDS)
-
-
-@pytest.fixture(autouse=True)
-def tidy() -> Iterator[None]:
-    yield from nothing_left()
+pytestmark = pytest.mark.usefixtures("nothing_left")
 
 
 @both

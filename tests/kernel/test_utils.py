@@ -9,15 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from kernel.callers import (
-    BACKENDS,
-    DEADLINE_S,
-    nothing_left,
-    run_with_caller,
-    sleep,
-    until,
-    wait_until,
-)
+from kernel.callers import DEADLINE_S, both, run_with_caller, sleep, until, wait_until
 from unstuck import jobcontext, utils
 from unstuck.caller import Caller
 from unstuck.jobcontext import JobContext, current_job
@@ -28,12 +20,7 @@ if TYPE_CHECKING:
 
     from unstuck.typing import Backend
 
-both = pytest.mark.parametrize("backend", BACKENDS)
-
-
-@pytest.fixture(autouse=True)
-def tidy() -> Iterator[None]:
-    yield from nothing_left()
+pytestmark = pytest.mark.usefixtures("nothing_left")
 
 
 @pytest.fixture

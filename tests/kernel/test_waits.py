@@ -13,7 +13,7 @@ import pytest
 from kernel.callers import (
     BACKENDS,
     DEADLINE_S,
-    nothing_left,
+    both,
     run,
     run_with_caller,
     sleep,
@@ -25,16 +25,9 @@ from unstuck.deadlock import DeadlockError
 from unstuck.future import Future
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from unstuck.typing import Backend
 
-both = pytest.mark.parametrize("backend", BACKENDS)
-
-
-@pytest.fixture(autouse=True)
-def tidy() -> Iterator[None]:
-    yield from nothing_left()
+pytestmark = pytest.mark.usefixtures("nothing_left")
 
 
 @both

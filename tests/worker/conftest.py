@@ -1,16 +1,21 @@
-"""Workers for the tests of their own: real processes, whose broker is the test."""
+"""Workers for the tests of their own: real processes, whose broker is the test, or parts of one."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
+import comm
 import pytest
 
+from plainshell import Record
+from unstuck_worker import comms
 from worker.broker_double import WorkerDouble
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from unstuck_worker.comms import CommManager
 
 
 class StartWorker(Protocol):
@@ -47,3 +52,21 @@ def worker(shared_worker: WorkerDouble) -> WorkerDouble:
     """Give the file's worker, which must be idle."""
     assert shared_worker.process.poll() is None
     return shared_worker
+
+
+@pytest.fixture
+def record() -> Record:
+    """Give what notes down all that would go to the broker."""
+    return Record()
+
+
+@pytest.fixture
+def manager(record: Record, monkeypatch: pytest.MonkeyPatch) -> Iterator[CommManager]:
+    """Install our comms for one test."""
+    monkeypatch.setattr(comm, "create_comm", comm.create_comm)
+    monkeypatch.setattr(comm, "get_comm_manager", comm.get_comm_manager)
+    monkeypatch.setattr(comms.Comm, "manager", None)
+    manager = comms.install(record.publish)
+    yield manager
+    for opened in list(manager.comms.values()):
+        opened.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import signal
 import socket
@@ -26,6 +27,7 @@ from unstuck.protocol import (
     StreamName,
     ToBroker,
 )
+from unstuck.typing import RunMode
 from worker.broker_double import DEADLINE_S, Outputs, Pipe, WorkerDouble
 
 if TYPE_CHECKING:
@@ -170,11 +172,16 @@ class SnapshotDouble(WorkerDouble):
         while not self.is_closed:
             self.pump(0.05)
 
-    def promote(self, copy: Copy | None = None, *, cell_floor: int = 0) -> float:
-        """Make a copy the worker, which is dead; give how long it took in seconds."""
+    def promote(self, copy: Copy | None = None, *, cell_floor: int = 0, waiting: str = "") -> float:
+        """Make a copy the worker, which is dead; give how long it took in seconds.
+
+        ``waiting`` is a ``##thread`` cell that is in the thread lane before the copy can read it.
+        """
         chosen = copy or self.copies[-1]
         began_s = time.monotonic()
         theirs = self._renew_ends()
+        if waiting:
+            self.submit(waiting, mode=RunMode.thread)
         floor = Promote(self._job, cell_floor, self.last(), {})
         chosen.send(floor, theirs)
         for fd in theirs:
@@ -227,3 +234,9 @@ class SnapshotDouble(WorkerDouble):
             while os.waitpid(copy.ready.pid, os.WNOHANG)[0] == 0:
                 assert time.monotonic() < end, f"copy {copy.ready.pid} does not end"
                 time.sleep(0.002)
+
+
+def values(worker: SnapshotDouble, expression: str) -> object:
+    """Evaluate in the worker; what comes back is JSON."""
+    found = worker.run_after(f"import json as _json; print(_json.dumps({expression}))").text()
+    return json.loads(found)

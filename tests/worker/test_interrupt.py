@@ -29,6 +29,12 @@ def assert_works(worker: WorkerDouble) -> None:
     assert worker.run("6 * 7").result == "42"
 
 
+def assert_ends(worker: WorkerDouble, job: int) -> None:
+    """An interrupt ends the job soon, and the worker runs other cells."""
+    assert_interrupted(worker.wait(job, 10))
+    assert_works(worker)
+
+
 def start_busy(worker: WorkerDouble, code: str, mode: RunMode = RunMode.queue) -> int:
     """Start a cell that first prints "busy", and wait for that."""
     job = worker.submit(code, mode=mode)
@@ -63,8 +69,7 @@ BUSY = {
 def test_the_first_signal_ends_the_queues_cell(worker: WorkerDouble, code: str) -> None:
     job = start_busy(worker, code)
     worker.signal()
-    assert_interrupted(worker.wait(job, 10))
-    assert_works(worker)
+    assert_ends(worker, job)
 
 
 def test_an_interrupted_shell_command_ends_as_ipython_has_it(worker: WorkerDouble) -> None:
@@ -82,8 +87,7 @@ def test_a_named_job_is_interrupted_in_every_mode(
 ) -> None:
     job = start_busy(worker, BUSY[kind], mode)
     worker.interrupt(job)
-    assert_interrupted(worker.wait(job, 10))
-    assert_works(worker)
+    assert_ends(worker, job)
 
 
 def test_a_signal_with_nothing_running_does_nothing(worker: WorkerDouble) -> None:
@@ -148,8 +152,7 @@ def test_a_cell_that_swallows_one_interrupt_is_ended_by_the_next(worker: WorkerD
     worker.signal()
     worker.wait_for(lambda: "swallowed" in worker.jobs[job].text())
     worker.signal()
-    assert_interrupted(worker.wait(job, 10))
-    assert_works(worker)
+    assert_ends(worker, job)
 
 
 def test_an_await_that_swallows_the_interrupt_can_go_on_awaiting(worker: WorkerDouble) -> None:
@@ -222,8 +225,7 @@ def end_by_signals(worker: WorkerDouble, job: int, signal: Callable[[], None]) -
     worker.wait_for(lambda: time.monotonic() > blocked_s)
     assert worker.jobs[job].finished is None
     signal()
-    assert_interrupted(worker.wait(job, 10))
-    assert_works(worker)
+    assert_ends(worker, job)
     assert (
         worker.run("from unstuck import Caller\nawait Caller().call_soon(lambda: 5)").result == "5"
     )
@@ -262,8 +264,7 @@ def test_input_is_interrupted(worker: WorkerDouble) -> None:
     worker.wait_for(lambda: worker.requests)
     worker.requests.clear()
     worker.signal()
-    assert_interrupted(worker.wait(job, 10))
-    assert_works(worker)
+    assert_ends(worker, job)
 
 
 def test_input_in_a_thread_cell_is_interrupted(worker: WorkerDouble) -> None:

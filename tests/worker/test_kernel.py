@@ -49,11 +49,6 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InteractiveShell
 
 
 @pytest.fixture
-def record() -> Record:
-    return Record()
-
-
-@pytest.fixture
 def kernel(shell: InteractiveShell, record: Record) -> UnstuckKernel:
     return UnstuckKernel(shell, record.publish, record.send, session="the session")
 

@@ -27,11 +27,6 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def record() -> Record:
-    return Record()
-
-
-@pytest.fixture
 def connection_file(tmp_path: Path) -> Path:
     path = tmp_path / "kernel-1.json"
     path.write_text('{"key": "the key"}')

@@ -94,8 +94,9 @@ LIBRARIES = {
     "matplotlib": Library(
         "matplotlib",
         "import matplotlib.pyplot as plt\nplt.rcParams['lines.linewidth'] = 7\n"
-        "mp_f, mp_a = plt.subplots(); mp_a.plot([1, 2]); plt.close(mp_f)",
+        "mp_f, mp_a = plt.subplots(); mp_a.plot([1, 2]); plt.close(mp_f); plt.ioff()",
         "mp_f.axes[0] is mp_a and plt.rcParams['lines.linewidth'] == 7"
+        " and not plt.isinteractive()"
         " and mp_f.savefig(__import__('io').BytesIO()) is None",
     ),
     "joblib": Library(

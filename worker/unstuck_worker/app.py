@@ -134,10 +134,12 @@ class App:
             become_child=become_child,
             take_place=self._take_place,
             announce=self._announce,
+            hear=self._start_lane_thread,
         )
         snapshots = Snapshots(site, start.snapshot_floor)
         self.shell.kernel.snapshots = snapshots
         self._runner.note_thread_cell = snapshots.note_thread_job
+        self._threads.before_cell = snapshots.before_thread_cell
         return snapshots
 
     def _start_lane_thread(self) -> None:
@@ -259,11 +261,13 @@ class App:
         if not isinstance(message, Run):
             raise WireError(f"{type(message).__name__} came on the main lane")
         job = JobContext.of(message)
-        is_queued = job.kind is MsgType.execute_request and job.mode is not RunMode.task
+        is_cell = job.kind is MsgType.execute_request
+        is_queued = is_cell and job.mode is not RunMode.task
         snapshots = self._snapshots
-        if snapshots is not None and is_queued:
+        if snapshots is not None and is_cell:
+            take_due = snapshots.before_cell if is_queued else snapshots.before_other_cell
             try:
-                if snapshots.before_cell(job):
+                if take_due(job):
                     return
             except Exception:
                 # A cell may have broken what is looked at: the next one has to be answered.
@@ -299,7 +303,6 @@ class App:
         self.shell.revive(order.cell_floor + 1)
         settings = self.shell.kernel.settings
         settings.update({name: value for name, value in order.settings.items() if name in settings})
-        self._start_lane_thread()
 
     def count_step(self) -> int:
         """Give the count of the main loop's steps, and ask the loop for another one."""

@@ -56,8 +56,8 @@ def leave_template(template_fd: int, broker: int, is_current: Callable[[], bool]
         _say(asked, I_AM_TEMPLATE)
         while True:
             order, fds = _next_order(asked, is_current)
-            forked = _fork_spare if order == SPARE else _fork_now
-            if ends := forked(asked, fds, broker, is_current):
+            ends = _fork_spare(asked, broker, is_current) if order == SPARE else _fork_now(fds)
+            if ends:
                 _become_worker(asked, ends, broker)
                 return True
     except OSError:
@@ -77,9 +77,7 @@ def _next_order(asked: socket.socket, is_current: Callable[[], bool]) -> tuple[b
     return order, fds
 
 
-def _fork_now(
-    _asked: socket.socket, fds: list[int], _broker: int, _is_current: Callable[[], bool]
-) -> list[int]:
+def _fork_now(fds: list[int]) -> list[int]:
     """Fork a worker; give the fork its descriptors, and the template none."""
     if not _fork_orphan():
         return fds
@@ -88,10 +86,10 @@ def _fork_now(
     return []
 
 
-def _fork_spare(
-    asked: socket.socket, _fds: list[int], broker: int, is_current: Callable[[], bool]
-) -> list[int]:
+def _fork_spare(asked: socket.socket, broker: int, is_current: Callable[[], bool]) -> list[int]:
     """Fork a worker that waits for its descriptors; return in the template once it has them.
+
+    As `_fork_now` it gives the fork its descriptors, and the template none.
 
     Raises:
         OSError: the spare has died before that.

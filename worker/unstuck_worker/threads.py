@@ -109,11 +109,15 @@ class Threads:
         self._queue_context = queue_context
         self._pool = Pool()
         self._subshells: dict[str, Subshell] = {}
+        self.before_cell: Callable[[JobContext], None] = lambda _job: None
+        """Called in the lane thread before a cell is handed to its thread."""
 
     def run(self, run: Run) -> None:
         """Start a job."""
         job = JobContext.of(run)
         try:
+            if run.kind is MsgType.execute_request and run.mode is not RunMode.process:
+                self.before_cell(job)
             if run.subshell is not None:
                 self._subshell(run.subshell).put(job)
             elif run.mode is RunMode.process:

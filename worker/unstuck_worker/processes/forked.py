@@ -70,7 +70,7 @@ class Forked(Child):
         out, err, stacks = theirs.pipes
         lanes = [lane.fileno() for lane in theirs.lanes]
         try:
-            frame = b"".join(bytes(chunk) for chunk in encode(order))
+            frame = b"".join(encode(order))
             socket.send_fds(connection, [frame], [out, err, *lanes, page, stacks])
         except OSError as error:
             self.collect()

@@ -1,11 +1,11 @@
 """The worker's own part of snapshots: sees what runs, decides, forks, and tells the broker.
 
-Threads: the main thread's; `request` may be called from any.
+Threads: the main thread's; `request` may be called from any, `before_thread_cell` from the lane
+thread.
 """
 
 from __future__ import annotations
 
-import resource
 import threading
 import time
 from collections import deque
@@ -16,17 +16,9 @@ from unstuck.typing import Tags
 from unstuck_worker.snapshots import children, executors, holdings, hooks
 from unstuck_worker.snapshots.fork import Bed, ForkFailedError, HinderedError, fork_copy
 from unstuck_worker.snapshots.look import Look, Sight, busy_reason, is_memory_short
-from unstuck_worker.snapshots.policy import (
-    IDLE_S,
-    MIN_RISK_S,
-    Decision,
-    Moment,
-    When,
-    decide,
-    mix_cost,
-    whole_cost,
-)
+from unstuck_worker.snapshots.policy import IDLE_S, Decision, When, decide
 from unstuck_worker.snapshots.revival import find_uncloseable
+from unstuck_worker.snapshots.stakes import Stakes
 
 if TYPE_CHECKING:
     import asyncio
@@ -44,6 +36,8 @@ LOOKS = 3
 """Before a cell: how often a busy thread is looked at."""
 LOOKS_IF_ASKED = 100
 LOOK_AGAIN_S = 0.001
+FREE_S = 0.05
+"""Before a cell in a thread: how long the main thread may take to be free for a snapshot."""
 AT_ONCE_S = 0.1
 """A promoted copy makes a copy of itself at once if a fork takes no longer."""
 
@@ -57,17 +51,8 @@ class Snapshots:
         self._look = Look()
         self._number = floor
         self._names: deque[str] = deque()
-        self._cells = 0
-        self._is_dirty = False
-        self._is_forbidden = False
-        self._began_s = 0.0
+        self._stakes = Stakes()
         self._ended_s = 0.0
-        self._risk_s = 0.0
-        self._taken_s = float("-inf")
-        self._fork_s = 0.0
-        self._cost_s = 0.0
-        self._faults = self._faults_before = 0
-        self._system_s = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._tries = 0
         self._told = ""
@@ -86,31 +71,54 @@ class Snapshots:
         Returns:
             whether this process is a copy by now, which must not run the cell.
         """
-        self._began_s = time.monotonic()
         tags = _tags(job)
-        self._is_forbidden = Tags.no_snapshot in tags
-        if self._take_named():
-            return True
-        when = When.asked if Tags.snapshot in tags else When.before_cell
-        if not self._is_open() or (when is When.before_cell and not self._is_worth_asking()):
-            return False
-        woken = self._consider(when)
-        self._began_s = time.monotonic()
+        self._stakes.is_forbidden = Tags.no_snapshot in tags
+        woken = self._take_due(tags)
+        self._stakes.cell_begins()
         return woken
 
-    def _is_worth_asking(self) -> bool:
-        """Say no where the policy would, for as little as that may cost before every cell."""
-        policy = self._policy
-        if policy != "auto" or not self._cells:
-            return policy != "off"
-        return self._risk_s > MIN_RISK_S and self._risk_s * self._share > self._cost_s
+    def before_other_cell(self, job: JobContext) -> bool:
+        """Take what is due before a cell that runs beside the queue; True in the copy."""
+        tags = _tags(job)
+        return self._is_due_beside(tags) and self._take_due(tags)
+
+    def before_thread_cell(self, job: JobContext) -> None:
+        """Have the main thread do that, if it is free, and wait for it; in the lane thread."""
+        if not (self._is_open() and self._is_due_beside(_tags(job))):
+            return
+        begun, done = threading.Event(), threading.Event()
+
+        def take() -> None:
+            begun.set()
+            try:
+                self.before_other_cell(job)
+            finally:
+                done.set()
+
+        self._site.loop.call_soon_threadsafe(take)
+        if begun.wait(FREE_S):
+            done.wait(FORK_DEADLINE_S)
+
+    def _is_due_beside(self, tags: tuple[str, ...]) -> bool:
+        if Tags.no_snapshot in tags:
+            return False
+        return Tags.snapshot in tags or self._stakes.are_high(self._policy, self._share)
+
+    def _take_due(self, tags: tuple[str, ...]) -> bool:
+        if self._take_named():
+            return True
+        if not self._is_open():
+            return False
+        if Tags.snapshot in tags:
+            return self._consider(When.asked)
+        if not self._stakes.may_be_high(self._policy, self._share):
+            return False
+        return self._consider(When.before_cell)
 
     def cell_ended(self, _task: object = None) -> None:
         """Note that a queue cell has ended, its reply is out; take what was asked for."""
-        now = time.monotonic()
-        self._risk_s += now - self._began_s
-        self._ended_s = now
-        self._cells += 1
+        self._ended_s = time.monotonic()
+        self._stakes.cell_ended(self._ended_s)
         if self._take_named():
             return
         if self._timer is None and self._policy != "off":
@@ -118,14 +126,14 @@ class Snapshots:
 
     def job_ended(self, _task: object = None) -> None:
         """Note that something ran beside the queue: a task, a comm handler."""
-        self._is_dirty = True
+        self._stakes.is_dirty = True
         self._ended_s = time.monotonic()
         if self._timer is None and self._policy != "off":
             self._arm(IDLE_S)
 
     def note_thread_job(self) -> None:
         """Note that a cell has ended in a thread; called there."""
-        self._is_dirty = True
+        self._stakes.is_dirty = True
 
     def request(self, name: str) -> None:
         """Take one as soon as the running cell has ended."""
@@ -179,34 +187,21 @@ class Snapshots:
         return False
 
     def _decide(self, when: When) -> Decision:
-        is_dirty = self._is_dirty
-        if when is When.before_cell and not self._cells and not is_dirty:
+        stakes = self._stakes
+        is_dirty = stakes.is_dirty
+        if when is When.before_cell and not stakes.cells and not is_dirty:
             is_dirty = self._has_life()
-        faults, system_s = _usage()
-        faults = min(faults - self._faults, _resident_pages())
-        seen_s = whole_cost(self._fork_s, faults, system_s - self._system_s)
-        moment = Moment(
-            policy=self._policy,
-            when=when,
-            cells=self._cells,
-            is_dirty=is_dirty,
-            risk_s=self._risk_s,
-            since_s=time.monotonic() - self._taken_s,
-            fork_s=self._fork_s,
-            cost_s=mix_cost(self._cost_s, seen_s if self._faults else 0.0),
-            share=self._share,
-            is_forbidden=self._is_forbidden,
-        )
+        moment = stakes.moment(self._policy, self._share, when, is_dirty=is_dirty)
         decision = decide(moment)
         if decision.take and is_memory_short():
             return decide(moment._replace(is_short=True))
         if decision.take:
-            self._cost_s = moment.cost_s
+            stakes.believe(moment)
         return decision
 
     def _has_life(self) -> bool:
         """Say whether user code can have run beside the cells: tasks, timers, threads."""
-        if self._taken_s == float("-inf"):
+        if self._stakes.is_first:
             return False
         threads = (t for t in threading.enumerate() if t is not threading.main_thread())
         return self._site.has_foreign_calls() or bool(holdings.lost_threads(threads))
@@ -214,6 +209,26 @@ class Snapshots:
     # --- the snapshot -----------------------------------------------------------------------------
 
     def _take(self, name: str, when: When) -> bool:
+        """Take one; True in the copy, once it is the worker and has a copy of its own."""
+        if not self._take_one(name, when):
+            return False
+        try:
+            self._copy_at_once()
+        finally:
+            self._site.hear()
+        return True
+
+    def _copy_at_once(self) -> None:
+        """Take one before the first job: a client that waits for nothing may lose it as well.
+
+        Where a fork takes long the next idle moment has to do.
+        """
+        while self._stakes.fork_s < AT_ONCE_S and self._decide(When.idle).take:
+            if not self._take_one("", When.idle):
+                return
+        self._arm_again()
+
+    def _take_one(self, name: str, when: When) -> bool:
         """Take one; True in the copy, once it is the worker."""
         began_s = time.monotonic()
         sight = self._see(when)
@@ -231,7 +246,7 @@ class Snapshots:
             self._site.release_writers()
             self._site.lane.send(SnapshotSkipped(number, name, str(error)))
             if not isinstance(error, HinderedError):
-                self._fork_s = time.monotonic() - began_s
+                self._stakes.fork_s = time.monotonic() - began_s
             elif when is When.idle:
                 self._try_again()
             return False
@@ -239,8 +254,9 @@ class Snapshots:
             self._wake(awake, known, name)
             return True
         self._site.release_writers()
-        self._note_taken(time.monotonic() - began_s)
-        self._site.lane.send(Snapshotted(number, self._fork_s, self._faults_before, cell))
+        self._stakes.taken(time.monotonic() - began_s)
+        self._tries, self._told = 0, ""
+        self._site.lane.send(Snapshotted(number, self._stakes.fork_s, self._stakes.faults, cell))
         return False
 
     def lend_soon(
@@ -282,6 +298,7 @@ class Snapshots:
             self._wake(awake, known)
             # Its snapshots would come to the broker as those of this session.
             self._site.shell.kernel.snapshots = None
+            self._site.hear()
             return
         self._site.release_writers()
         answer(hindrance)
@@ -352,18 +369,6 @@ class Snapshots:
         site = self._site
         return Bed(site.address, site.broker, site.ends, ready, find_uncloseable)
 
-    def _note_taken(self, took_s: float) -> None:
-        faults, self._system_s = _usage()
-        self._faults_before, self._faults = faults - self._faults, faults
-        self._fork_s = took_s
-        self._taken_s = time.monotonic()
-        self._start_afresh()
-
-    def _start_afresh(self) -> None:
-        self._cells, self._risk_s, self._is_dirty = 0, 0.0, False
-        self._tries, self._told = 0, ""
-        self._is_forbidden = False
-
     # --- in the copy ------------------------------------------------------------------------------
 
     def _wake(self, awake: Awake, known: list[children.Child], name: str = "") -> None:
@@ -371,22 +376,17 @@ class Snapshots:
         if isinstance(awake.order, Donate):
             self._site.donate(awake, awake.order)
         children.adopt(known)
-        self._start_afresh()
+        self._stakes.revive()
+        self._tries, self._told = 0, ""
         self._names.clear()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self._taken_s, self._faults = float("-inf"), 0
         self._number = max(self._number, awake.order.snapshot_floor)
-        # The copy of what it is now is gone: the next idle moment makes another one.
-        self._cells = 1
         self._ended_s = float("-inf")
         self._site.revive(awake, awake.order)
         if name:
             self.request(name)
-        if self._policy != "off":
-            # At once, before the first job: a client that waits for nothing may lose it as well.
-            self._arm(0.0 if self._fork_s < AT_ONCE_S else IDLE_S)
 
 
 def _tags(job: JobContext) -> tuple[str, ...]:
@@ -395,16 +395,3 @@ def _tags(job: JobContext) -> tuple[str, ...]:
         return ()
     tags: Any = job.message["metadata"].get("tags")
     return tuple(tags) if isinstance(tags, list) else ()
-
-
-def _usage() -> tuple[int, float]:
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    return usage.ru_minflt, usage.ru_stime
-
-
-def _resident_pages() -> int:
-    try:
-        with open("/proc/self/statm", "rb", 0) as file:  # noqa: PTH123  (once for each snapshot)
-            return int(file.read(256).split()[1])
-    except (OSError, ValueError, IndexError):
-        return 0

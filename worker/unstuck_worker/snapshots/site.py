@@ -41,6 +41,7 @@ class Site:
         become_child: Callable[[], None],
         take_place: Callable[[Promote], None],
         announce: Callable[[], None],
+        hear: Callable[[], None],
     ) -> None:
         """Describe the worker.
 
@@ -55,6 +56,7 @@ class Site:
             become_child: makes a fork of the worker a plain process without lanes.
             take_place: makes a copy the worker, when its descriptors are in place.
             announce: tells the broker that the worker is there.
+            hear: starts the lane thread, and with it jobs in threads.
         """
         self.address = address
         self.ends = ends
@@ -68,6 +70,7 @@ class Site:
         self._become_child = become_child
         self._take_place = take_place
         self._announce = announce
+        self.hear = hear
         self._own_tasks: set[asyncio.Task[Any]] = set()
         self._own_readers = 0
 
@@ -129,7 +132,7 @@ class Site:
         return bool(tasks or timers)
 
     def revive(self, awake: Awake, order: Promote) -> None:
-        """Make this copy the worker."""
+        """Make this copy the worker, which hears nothing by the thread lane until `hear`."""
         descriptors.put_in_place(awake.fds, list(self.ends))
         descriptors.make_again(awake.recipes)
         revival.revive_random(awake.random_state)

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 PROCESS = "working folder and environment"
 _PER_PROCESS = frozenset({"MPLBACKEND", "PYTHONPATH"})
 _LEFT_OUT = frozenset({"backend", "backend_fallback"})
+_OTHERWISE_IN_NOTEBOOKS = frozenset({"interactive"})
+"""Settings of matplotlib whose default is another one here: the user may have gone back to it."""
 
 
 def _random() -> Any:  # noqa: ANN401  (what a library gives, it takes)
@@ -52,7 +54,8 @@ def _settings_of_matplotlib() -> Any:  # noqa: ANN401
     return {
         name: value
         for name, value in now.items()
-        if name not in _LEFT_OUT and value != dict.get(default, name)
+        if name not in _LEFT_OUT
+        and (name in _OTHERWISE_IN_NOTEBOOKS or value != dict.get(default, name))
     }
 
 

@@ -5,21 +5,10 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-import pytest
-
-from worker.copies_double import SnapshotDouble
-
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
-
-@pytest.fixture
-def worker(tmp_path: Path) -> Iterator[SnapshotDouble]:
-    """Give a worker whose copies come to the test."""
-    worker = SnapshotDouble.start(tmp_path)
-    yield worker
-    worker.close()
+    from worker.copies_double import SnapshotDouble
 
 
 def with_copy_between(worker: SnapshotDouble, before: str, after: str) -> object:
@@ -187,71 +176,3 @@ def test_a_users_pid_group_and_session_stay(worker: SnapshotDouble) -> None:
     before = "import os\nids = [os.getpid(), os.getpgrp(), os.getsid(0), os.getppid()]"
     after = "print(json.dumps(ids == [os.getpid(), os.getpgrp(), os.getsid(0), os.getppid()]))"
     assert with_copy_between(worker, before, after) is True
-
-
-def test_off_takes_none_and_auto_takes_them_again(tmp_path: Path) -> None:
-    worker = SnapshotDouble.start(tmp_path, snapshots="off")
-    try:
-        worker.run("x = 1")
-        worker.run("import time; time.sleep(0.2)")
-        assert worker.last() == 0
-        worker.run("get_ipython().kernel.settings['snapshots'] = 'auto'")
-        worker.wait_for_copy()
-    finally:
-        worker.close()
-
-
-def test_always_takes_one_before_each_cell(tmp_path: Path) -> None:
-    worker = SnapshotDouble.start(tmp_path, snapshots="always")
-    try:
-        for number in range(1, 4):
-            worker.run(f"x = {number}")
-        worker.wait_for(lambda: worker.last() >= 3)
-        assert {copy.ready.cell for copy in worker.copies} >= {0, 1, 2}
-    finally:
-        worker.close()
-
-
-def test_a_tag_takes_one_before_its_cell_and_a_tag_forbids_it(worker: SnapshotDouble) -> None:
-    worker.run("x = 1", metadata={"tags": ["snapshot"]})
-    worker.wait_for(lambda: worker.last() >= 1)
-    assert worker.copies[0].ready.cell == 0
-    worker.run("y = 1", metadata={"tags": ["no-snapshot"]})
-    worker.wait_for(lambda: worker.skipped)
-    assert worker.skipped == ["the cell has the tag no-snapshot"]
-
-
-def test_a_thread_in_c_code_prevents_them_and_is_named(worker: SnapshotDouble) -> None:
-    pytest.importorskip("numpy")
-    worker.run(
-        "import threading, numpy\na = numpy.ones((500, 500)); stop = []\n"
-        "def multiply():\n    while not stop: a @ a\n"
-        "thread = threading.Thread(target=multiply, name='multiplier'); thread.start()"
-    )
-    for number in range(100):
-        assert worker.run_after(f"{number} + 1").result == str(number + 1)
-    # Other reasons may come before it: the history's thread writes, outputs are on their way.
-    worker.wait_for(lambda: "the thread 'multiplier' runs C code" in worker.skipped)
-    worker.run("stop.append(1); thread.join()")
-    worker.wait_for_copy()
-
-
-def test_one_that_costs_too_much_is_taken_once_it_has_been_worth_it(worker: SnapshotDouble) -> None:
-    worker.run("snapshots = get_ipython().kernel.snapshots")
-    worker.wait_for_copy()
-    # As if the last fork had been held up by a busy machine.
-    worker.run("snapshots._fork_s = 0.3; x = 1")
-    worker.wait_for(lambda: worker.skipped)
-    assert worker.skipped == ["one costs 0.3 s, more than the cells were worth"]
-    worker.wait_for_copy()
-
-
-def test_an_open_transaction_prevents_them(worker: SnapshotDouble) -> None:
-    worker.run(
-        "import sqlite3\ncon = sqlite3.connect('data.db')\n"
-        "con.execute('create table t (x)'); con.commit(); con.execute('insert into t values (1)')"
-    )
-    worker.wait_for(lambda: worker.skipped)
-    assert worker.skipped[0].startswith("a transaction is open on ")
-    worker.run("con.commit()")
-    worker.wait_for_copy()
