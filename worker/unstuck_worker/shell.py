@@ -263,6 +263,8 @@ class UnstuckShell(InteractiveShell):
         elif not holds_group(value):
             with suppress(*USER_FAILURES):
                 super().showtraceback(exc_tuple, *arguments, **options)
+                if "_showtraceback" in vars(self):
+                    return  # A user's own (rich has one) does not tell us that it has shown it.
         if etype is None or value is None or etype is UsageError:
             return
         if cell is None or cell.error is not None:
