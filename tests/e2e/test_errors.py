@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 from e2e.spec import ours
 
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
+OWN_TRACEBACK = ["execute_input", "stream"]
 
 
 def _traceback(content: dict[str, list[str]]) -> str:
@@ -175,6 +176,16 @@ def test_a_custom_exception_handler_is_used(kernel: Kernel) -> None:
     result = kernel.run("1/0")
     assert "handled division by zero" in result.stdout
     kernel.run_ok("get_ipython().set_custom_exc((), None)")
+
+
+def test_a_library_that_shows_tracebacks_itself_shows_them_once(kernel: Kernel) -> None:
+    # As rich does: it is called with the formatted traceback, and displays its own.
+    kernel.run_ok("ip = get_ipython()\nip._showtraceback = lambda *given, **how: print('shown')")
+    failed = kernel.run("1/0")
+    invalid = kernel.run("1 +")
+    kernel.run_ok("del ip._showtraceback")
+    assert (failed.status, failed.kinds, failed.stdout) == ("error", OWN_TRACEBACK, "shown\n")
+    assert (invalid.status, invalid.kinds, invalid.stdout) == ("error", OWN_TRACEBACK, "shown\n")
 
 
 def test_an_error_in_a_thread_is_on_stderr_under_its_cell(kernel: Kernel) -> None:

@@ -56,6 +56,22 @@ def test_an_interrupt_by_message_or_signal_ends_the_cell_and_keeps_the_variables
     assert worker(kernel).pid == pid
 
 
+def test_an_event_loop_inside_a_cell_survives_its_interrupt(kernel: Kernel) -> None:
+    # An interrupt in the midst of its own code breaks trio for good.
+    code = (
+        "import trio\nasync def wait():\n    print('begun')\n    try: await trio.sleep(1000)\n"
+        "    finally: print('left')\ntrio.run(wait)"
+    )
+    for _ in range(2):
+        result = begin(kernel, code)
+        kernel.interrupt()
+        assert is_interrupted(kernel.finish(result))
+        assert (result.stdout, result.stderr) == ("begun\nleft\n", "")
+    result = begin(kernel, SLEEPING)
+    kernel.interrupt()
+    assert is_interrupted(kernel.finish(result))
+
+
 @pytest.mark.parametrize(
     ("mode", "code"),
     [

@@ -71,6 +71,19 @@ def test_prints_and_the_output_of_children_keep_their_order(kernel: Kernel) -> N
 
 
 @ours
+def test_a_value_comes_behind_the_output_of_the_child_that_gave_it(kernel: Kernel) -> None:
+    for _ in range(5):
+        result = kernel.run_ok("import os; display(os.system('echo first')); os.system('echo 3')")
+        assert result.kinds == [
+            "execute_input",
+            "stream",
+            "display_data",
+            "stream",
+            "execute_result",
+        ]
+
+
+@ours
 def test_a_library_that_holds_the_gil_may_write_a_megabyte(kernel: Kernel) -> None:
     result = kernel.run_ok(
         "import ctypes\nctypes.PyDLL(None).write(1, b'x' * 1_000_000, 1_000_000)"

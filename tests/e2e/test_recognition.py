@@ -60,6 +60,17 @@ def test_the_configuration_names_the_connection_file(kernel: Kernel) -> None:
     ) == ("True")
 
 
+def test_a_cell_that_parses_a_command_line_finds_that_of_ipykernel(kernel: Kernel) -> None:
+    # Scripts pasted into a notebook declare ``-f`` to get past it.
+    kernel.run_ok(
+        "import argparse, os\nparser = argparse.ArgumentParser()\nparser.add_argument('-f')\n"
+        "options = parser.parse_args()"
+    )
+    assert kernel.evaluate("parser.prog, os.path.exists(options.f)") == (
+        "('ipykernel_launcher.py', True)"
+    )
+
+
 def test_the_history_is_configured_by_its_usual_name(kernel: Kernel) -> None:
     assert "HistoryManager.db_cache_size" in kernel.run_ok("%config HistoryManager").stdout
     assert kernel.run_ok("%config HistoryManager.db_log_output").value == "False"

@@ -67,6 +67,15 @@ def test_buffers_are_handed_on_as_they_are(manager: CommManager, record: Record)
     )
 
 
+@pytest.mark.parametrize("data", ['{"msgtype": "PATCH-DOC"}', "", [], 0])
+def test_data_that_is_no_mapping_is_sent_as_it_is(
+    manager: CommManager, record: Record, data: object
+) -> None:
+    # bokeh sends the parts of its own messages as text.
+    cast("Any", comm.create_comm(target_name="t")).send(data)
+    assert record.messages[1].content["data"] == data
+
+
 def test_what_ipykernel_s_comm_takes_is_taken(manager: CommManager, record: Record) -> None:
     opened = comms.Comm("t", {"a": 1}, kernel=None, show_warning=False)
     assert record.messages[0].content["data"] == {"a": 1}

@@ -187,6 +187,24 @@ def test_autoawait_can_be_switched_off(worker: WorkerDouble) -> None:
     assert worker.run("await asyncio.sleep(0, 'on')").result == "'on'"
 
 
+def test_a_cell_is_awaited_by_what_autoawait_names(worker: WorkerDouble) -> None:
+    library = "__import__('sniffio').current_async_library()"
+    worker.run("import trio, asyncio")
+    worker.run("%autoawait trio")
+    assert worker.run(f"await trio.sleep(0); {library}").result == "'trio'"
+    assert (
+        worker.run(f"%%thread backend=trio\nawait trio.sleep(0); {library}").reply["status"] == "ok"
+    )
+    assert worker.run("'nothing to await'").result == "'nothing to await'"
+    assert worker.run("await trio.sleep(0); 1 / 0").reply["ename"] == "ZeroDivisionError"
+    worker.run("def own(cell):\n    print('mine')\n    return trio.run(lambda: given(cell))")
+    worker.run("async def given(cell): return await cell")
+    worker.run("%autoawait own")
+    assert worker.run("await trio.sleep(0)").text() == "mine\n"
+    worker.run("%autoawait asyncio")
+    assert worker.run(f"await asyncio.sleep(0); {library}").result == "'asyncio'"
+
+
 def test_the_suppress_error_tag_hides_the_traceback_and_the_failure(worker: WorkerDouble) -> None:
     outputs = worker.run("1 / 0", metadata={"tags": ["suppress-error"]})
     assert outputs.reply["status"] == "ok"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
-from unstuck.protocol import Ready
+from unstuck.protocol import Ready, StreamName
 from unstuck.stack import STACK_SIGNAL
 from worker.broker_double import DEADLINE_S, ROOT
 
@@ -65,6 +65,21 @@ def test_exit_handlers_have_their_grace_where_a_cell_has_replaced_sleep(
     )
     worker.stop()
     assert (tmp_path / "exit").exists()
+
+
+def test_files_are_flushed_whatever_objects_the_process_holds(
+    start_worker: StartWorker, tmp_path: Path
+) -> None:
+    worker = start_worker()
+    worker.run(
+        "import io, sys, weakref\nclass Gone: pass\n"
+        "class Broken(io.TextIOWrapper):\n    def flush(self): raise RuntimeError('broken')\n"
+        "sys.held = [weakref.proxy(Gone()), Broken(io.BytesIO())]\n"
+        "sys.held.append(open('kept', 'w'))\nsys.held[-1].write('text');"
+    )
+    assert worker.stop() == 0
+    assert (tmp_path / "kept").read_text() == "text"
+    assert "farewell" not in worker.piped[StreamName.stderr]
 
 
 def test_user_threads_do_not_outlive_the_grace(start_worker: StartWorker) -> None:

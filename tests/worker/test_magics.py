@@ -91,6 +91,36 @@ def test_connect_info_without_a_file_says_so(
         call(shell, "connect_info")
 
 
+def test_a_qt_console_is_opened_on_this_kernel(
+    shell: InteractiveShell,
+    connection_file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    package = tmp_path / "first" / "qtconsole"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (package / "qtconsoleapp.py").write_text(
+        "import os, sys\ndef main(): print(sys.argv[1:], os.getpid() == os.getsid(0))"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(package.parent))
+    call(shell, "qtconsole", "--style 'my style'")
+    untyped: Any = shell
+    (console,) = untyped.kernel.processes.values()
+    assert console.wait(20) == 0
+    options = ["--existing", str(connection_file), "--style", "my style"]
+    assert capfd.readouterr().out == f"{options} True\n"
+
+
+def test_a_qt_console_that_is_not_installed_is_named(
+    shell: InteractiveShell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
+    with pytest.raises(UsageError, match="not installed"):
+        call(shell, "qtconsole")
+
+
 def test_callers_prints_the_reference_s_table(
     shell: InteractiveShell, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from unstuck_worker.signals import Signals, leave
 from unstuck_worker.wakeups import PAUSES_S, Wakeups
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ class Watched:
     def __init__(self) -> None:
         self.woken = 0
         self.takes_when_woken = False
-        self.wakeups = Wakeups(self.handle, self.wake)
+        self.wakeups = Wakeups(Signals(self.handle), self.wake)
 
     def handle(self, *_: object) -> None:
         """Be the handler of a main thread that does not come to run it."""
@@ -33,10 +34,10 @@ class Watched:
 @pytest.fixture
 def watched() -> Iterator[Watched]:
     watched = Watched()
-    before = signal.signal(signal.SIGINT, watched.handle)
+    before = signal.getsignal(signal.SIGINT)
     watched.wakeups.install()
     yield watched
-    signal.set_wakeup_fd(-1)
+    leave()
     signal.signal(signal.SIGINT, before)
     watched.wakeups.close()
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import signal
 from typing import TYPE_CHECKING
 
+from unstuck_worker import signals
 from unstuck_worker.snapshots.mark import Mark
 
 if TYPE_CHECKING:
@@ -38,8 +38,7 @@ def protect_children(
         runner.is_child = True
         for sock in sockets:
             sock.close()
-        signal.set_wakeup_fd(-1)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signals.leave()
 
     def after_in_child() -> None:
         if not Mark.is_snapshot:

@@ -97,7 +97,7 @@ class Comm(base_comm.BaseComm):
             _note_capture(data)
             self.manager.publish(
                 msg_type,
-                {"data": data or {}, "comm_id": self.comm_id, **keys},
+                {"data": {} if data is None else data, "comm_id": self.comm_id, **keys},
                 metadata=metadata or {},
                 topic=self.topic,
                 buffers=buffers or (),
@@ -118,9 +118,12 @@ class Comm(base_comm.BaseComm):
         self._closed = True
 
 
-def _note_capture(data: dict[str, Any] | None) -> None:
-    """Tell the cell that a frontend captures its outputs (an ``Output`` widget's ``msg_id``)."""
-    state = (data or {}).get("state")
+def _note_capture(data: object) -> None:
+    """Tell the cell that a frontend captures its outputs (an ``Output`` widget's ``msg_id``).
+
+    The data of libraries with views of their own (bokeh) may be a text, whatever the types say.
+    """
+    state = data.get("state") if isinstance(data, dict) else None
     job = current_job.get()
     if job is not None and job.cell is not None and isinstance(state, dict) and "msg_id" in state:
         job.cell.is_captured = True

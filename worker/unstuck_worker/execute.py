@@ -69,7 +69,7 @@ class Execution:
         transformed, problem = shell.transform(request.code)
         result: ExecutionResult | None = None
         try:
-            result = await shell.run_cell_async(
+            cell_run = shell.run_cell_async(
                 request.code,
                 store_history=store,
                 silent=request.silent,
@@ -78,6 +78,8 @@ class Execution:
                 cell_id=self._metadata.get("cellId"),
                 cell_meta=self._metadata,
             )
+            runner = shell.own_runner(request.code, transformed, problem)
+            result = await cell_run if runner is None else runner(cell_run)
         finally:
             shell.events.trigger("post_execute")
             if not request.silent:

@@ -68,7 +68,8 @@ def _drop(shell: UnstuckShell) -> None:
 def _flush_files() -> None:
     """Write what files that something else still holds have in their buffers."""
     for thing in gc.get_objects():
-        if isinstance(thing, _BUFFERED):
-            # A closed file, a full disk: CPython would not raise here either.
-            with contextlib.suppress(OSError, ValueError):
+        # By its type: `isinstance` asks a proxy for its object, which may be gone.
+        if issubclass(type(thing), _BUFFERED):
+            # A closed file, a full disk, a subclass: CPython would not raise here either.
+            with contextlib.suppress(Exception):
                 thing.flush()

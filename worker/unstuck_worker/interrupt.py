@@ -16,6 +16,7 @@ from unstuck.scheduler import CALL_CODES
 from unstuck.typing import MsgType, RunMode
 from unstuck_worker import process
 from unstuck_worker.job import RunningJob, Stepping
+from unstuck_worker.signals import Signals
 from unstuck_worker.wakeups import Wakeups
 
 if TYPE_CHECKING:
@@ -41,7 +42,8 @@ class Interrupts:
         self._jobs: dict[int, RunningJob] = {}
         self._queue_job: RunningJob | None = None
         self._aimed: set[int] = set()
-        self.wakeups = Wakeups(self.on_signal, self._wake_loop)
+        self._signals = Signals(self.on_signal)
+        self.wakeups = Wakeups(self._signals, self._wake_loop)
         self.main = Stepping()
         self.is_stopping = False
         self.withdraw_input: Callable[[int], bool] = lambda _job: False
@@ -50,7 +52,6 @@ class Interrupts:
     def install(self) -> None:
         """Handle SIGINT; main thread only."""
         self._lane.after_write = self._deliver_late
-        signal.signal(signal.SIGINT, self.on_signal)
         self.wakeups.install()
 
     def start(self, context: JobContext, stepping: Stepping | None = None) -> RunningJob:
@@ -59,9 +60,8 @@ class Interrupts:
         self._jobs[context.job] = running
         if stepping is self.main and _is_queue_cell(context):
             self._queue_job = running
-            if signal.getsignal(signal.SIGINT) != self.on_signal:
-                # What a cell has done to SIGINT ends with it: the next one can be interrupted.
-                signal.signal(signal.SIGINT, self.on_signal)
+            # What a cell has done to SIGINT ends with it: the next one can be interrupted.
+            self._signals.handle_interrupts()
         return running
 
     def is_queue_job(self, running: RunningJob) -> bool:

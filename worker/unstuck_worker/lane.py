@@ -80,6 +80,7 @@ class OutputLane:
         """Publish a message under a job, also when that has ended."""
 
         def build() -> Chunks:
+            self._pipes.settle()  # A child's text comes before the value or widget that follows it.
             job, header = parent_of(context)
             return encode(Publish(job, msg_type, content, metadata, topic, header, buffers or []))
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import shlex
+import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -70,6 +73,17 @@ class KernelMagics(Magics):
             "    $> jupyter <app> --existing\n"
             "if this is the most recent Jupyter kernel you have started.\n"
         )
+
+    @line_magic
+    def qtconsole(self, line: str) -> None:
+        """Open a Qt console on this kernel: ``%qtconsole [its options]``."""
+        if importlib.util.find_spec("qtconsole") is None:
+            raise UsageError("The Qt console is not installed: pip install qtconsole pyqt6")
+        start = "from qtconsole import qtconsoleapp; qtconsoleapp.main()"
+        options = ["--existing", self._kernel.connection_file, *shlex.split(line)]
+        # In a session of its own an interrupt of a cell does not close it.
+        console = subprocess.Popen([sys.executable, "-c", start, *options], start_new_session=True)
+        self._kernel.processes[console.pid] = console  # Else Python warns that nobody waits for it.
 
     @line_magic
     def callers(self, line: str) -> None:

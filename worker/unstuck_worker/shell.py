@@ -10,6 +10,7 @@ in its `Cell`, found through the job of the running code; the namespace and hist
 from __future__ import annotations
 
 import ast
+import asyncio
 import inspect
 import os
 import sys
@@ -18,6 +19,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from IPython.core import page
+from IPython.core.async_helpers import _asyncio_runner
 from IPython.core.autocall import ZMQExitAutocall
 from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell, InteractiveShellABC
@@ -54,13 +56,15 @@ from unstuck_worker.tracebacks import (
 from unstuck_worker.traps import LastingBuiltinTrap, LastingDisplayTrap
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Coroutine, Mapping
     from contextvars import Token
 
     from IPython.core.interactiveshell import ExecutionResult
 
     from unstuck.jobcontext import JobContext
     from unstuck_worker.lane import OutputLane
+
+    Runner = Callable[[Coroutine[Any, Any, ExecutionResult]], ExecutionResult]
 
 ENVIRONMENT = {
     "TERM": "xterm-color",
@@ -219,6 +223,22 @@ class UnstuckShell(InteractiveShell):
         except Exception:  # noqa: BLE001  (a user's transformer; shown as the cell's error)
             return code, sys.exc_info()
 
+    def own_runner(self, code: str, transformed: str, problem: Any) -> Runner | None:  # noqa: ANN401
+        """Give what runs a cell that awaits where the user has chosen something (``%autoawait``).
+
+        Args:
+            code: the cell.
+            transformed: what `transform` made of it.
+            problem: what `transform` has met.
+        """
+        runner: Runner = self.loop_runner
+        if runner is _asyncio_runner or asyncio._get_running_loop() is None:  # noqa: SLF001
+            return None  # The latter: in a thread of trio's, which awaits the cell itself.
+        is_async = self.should_run_async(
+            code, transformed_cell=transformed, preprocessing_exc_tuple=problem
+        )
+        return runner if is_async else None
+
     @override
     def transform_ast(self, node: Any) -> Any:
         """Apply the user's transformers; await magics that are coroutine functions."""
@@ -263,6 +283,8 @@ class UnstuckShell(InteractiveShell):
         elif not holds_group(value):
             with suppress(*USER_FAILURES):
                 super().showtraceback(exc_tuple, *arguments, **options)
+                if "_showtraceback" in vars(self):
+                    return  # A user's own (rich has one) does not tell us that it has shown it.
         if etype is None or value is None or etype is UsageError:
             return
         if cell is None or cell.error is not None:

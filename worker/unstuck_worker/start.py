@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from unstuck_worker.comms import Publish
     from unstuck_worker.lane import OutputLane
 
+_LAUNCHER = os.path.join(os.path.dirname(os.path.dirname(__file__)), "ipykernel_launcher.py")  # noqa: PTH118, PTH120
+
 
 def build_shell(start: Start, lane: OutputLane) -> tuple[UnstuckShell, Profile]:
     """Make the one shell of this process; its profile's start-up code has not run yet."""
@@ -73,6 +75,8 @@ def build_kernel(
     )
     # Notebooks find their own name and their server's session by it.
     shell.config.IPKernelApp.connection_file = start.connection_file
+    # Cells that parse a command line expect ipykernel's, and know its one option.
+    sys.argv = [_LAUNCHER, "-f", start.connection_file]
     magics.load(shell)
     compat.install()
     return kernel

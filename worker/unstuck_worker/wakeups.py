@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from unstuck_worker.signals import Signals
+
 PAUSES_S = (0.01, 0.05, 0.2)
 """How long the handler may take before the signal is sent again, each time."""
 
@@ -25,9 +27,9 @@ PAUSES_S = (0.01, 0.05, 0.2)
 class Wakeups:
     """The bytes of signals that have come."""
 
-    def __init__(self, handler: Callable[..., None], wake_loop: Callable[[], None]) -> None:
-        """Look after SIGINT as long as ``handler`` is what handles it."""
-        self._handler = handler
+    def __init__(self, signals: Signals, wake_loop: Callable[[], None]) -> None:
+        """Look after SIGINT as long as it comes to us."""
+        self._signals = signals
         self._wake_loop = wake_loop
         self._reading, self._writing = socket.socketpair()
         for end in (self._reading, self._writing):
@@ -52,7 +54,7 @@ class Wakeups:
 
     def install(self) -> None:
         """Have each signal leave its byte; main thread only."""
-        signal.set_wakeup_fd(self._writing.fileno(), warn_on_full_buffer=False)
+        self._signals.install(self._writing.fileno())
 
     def fileno(self) -> int:
         """Give the descriptor that becomes readable with a signal."""
@@ -72,7 +74,7 @@ class Wakeups:
         found = b""
         with suppress(OSError):
             found = self._reading.recv(4096, socket.MSG_PEEK)
-        waits = signal.SIGINT in found and signal.getsignal(signal.SIGINT) == self._handler
+        waits = signal.SIGINT in found and self._signals.handles_interrupts()
         if waits and self._again <= len(PAUSES_S):
             if self._again:
                 # Python code of the main thread cannot run between the look and this.
