@@ -60,7 +60,7 @@ class Account(Struct, frozen=True):
         return "the variables are as they were before this cell"
 
     def line(self) -> str:
-        """Say it in one line, for a cell's stderr."""
+        """Say it in one line."""
         first = "" if self.is_rewind else f"{self.cause}. "
         state = self._moment()
         named = f" {self.name!r}" if self.name else ""
@@ -73,14 +73,12 @@ class Account(Struct, frozen=True):
             told = ", ".join(f"{name} ({reason})" for name, reason in self.failed)
             parts.append(f"Not taken over: {told}.")
         line = " ".join(parts)
-        return f"[unstuck] {line[0].upper()}{line[1:]}\n"
+        return f"[unstuck] {line[0].upper()}{line[1:]}"
 
     def display_data(self) -> bytes:
-        """Build the content of a display_data message."""
-        summary = f"unstuck: {self.way} in {_duration(self.seconds)}"
-        return replies.encode(
-            {"data": {MIME_TYPE: self, "text/plain": summary}, "metadata": {}, "transient": {}}
-        )
+        """Build the content of a display_data message; without a renderer the line is shown."""
+        data = {MIME_TYPE: self, "text/plain": self.line()}
+        return replies.encode({"data": data, "metadata": {}, "transient": {}})
 
 
 def make_account(

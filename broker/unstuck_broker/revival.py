@@ -283,10 +283,10 @@ class Revival:
 
     def _tell(self, account: Account, attempt: Attempt) -> None:
         core = self._core
-        line = f"\r{account.line()}" if attempt.shows_progress else account.line()
+        data = account.display_data()
         for parent in self._parents():
-            core.out.note(parent, replies.STDERR, line)
-            data = account.display_data()
+            if attempt.shows_progress:
+                core.out.note(parent, replies.STDERR, "\n")
             core.out.publish(PublishToClients("display_data", data, parent))
 
     def _parents(self) -> list[bytes]:

@@ -44,7 +44,7 @@ def test_a_current_copy_brings_back_what_was_before_the_cell() -> None:
         "[unstuck] The worker died by SIGSEGV. "
         "The variables are as they were before this cell (snapshot of "
     )
-    assert line.endswith(", promotion, 12 ms).\n")
+    assert line.endswith(", promotion, 12 ms).")
 
 
 def test_a_stale_copy_names_the_cells_whose_effects_are_missing() -> None:
@@ -66,10 +66,10 @@ def test_what_is_lost_and_what_failed_is_named() -> None:
     assert "Not taken over: db (cannot pickle a connection)." in line
 
 
-def test_the_account_is_data_for_frontends_too() -> None:
+def test_the_account_is_one_line_to_read_and_data_for_frontends_that_know_it() -> None:
     account = make_account(make_copy(4, name="clean"), DIED, "promotion", 0.01)
     content = json.loads(account.display_data())
-    assert content["data"]["text/plain"] == "unstuck: promotion in 10 ms"
+    assert content["data"]["text/plain"] == account.line()
     data = content["data"][MIME_TYPE]
     assert data["way"] == "promotion"
     assert data["snapshot"] == 4

@@ -68,9 +68,7 @@ def test_a_death_costs_one_cell_where_there_is_a_copy(pump: Pump) -> None:
     ]
     pump.now += 0.012
     actions = pump.ready()
-    lines = shown(tell(actions))
-    assert lines[0].startswith("m1 stderr '[unstuck] The worker died by SIGSEGV. The variables are")
-    assert lines[1:] == [
+    assert shown(tell(actions)) == [
         "m1 display_data",
         "m1 error WorkerDied",
         "m1 execute_reply error WorkerDied",
@@ -105,7 +103,7 @@ def test_what_waits_behind_the_lost_cell_is_aborted_and_the_rest_runs(pump: Pump
     pump.die()
     pump.execute("m3")
     lines = shown(tell(pump.ready()))
-    assert lines[3:] == [
+    assert lines[2:] == [
         "m1 execute_reply error WorkerDied", "m1 idle",
         "m2 busy", "m2 execute_reply aborted", "m2 idle",
         "m3 busy", "main lane: run m3",
@@ -194,9 +192,7 @@ def test_a_worker_that_dies_idle_comes_back_too(pump: Pump) -> None:
     run_cell(pump, "m1", 1)
     pump.snapshot(1)
     assert shown(tell(pump.die(9))) == ["promote copy 1"]
-    lines = shown(tell(pump.ready()))
-    assert lines[0].startswith("m1 stderr '[unstuck] The worker died by SIGKILL.")
-    assert lines[1:] == ["m1 display_data"]
+    assert shown(tell(pump.ready())) == ["m1 display_data"]
 
 
 # --- copies that fail -----------------------------------------------------------------------------
@@ -309,7 +305,7 @@ def test_a_donor_gives_its_variables_to_a_fresh_worker(pump: Pump) -> None:
     pump.say(Received(8, [("db", "cannot pickle")], 100, 0.5))
     actions = pump.ready()
     lines = shown(tell(actions))
-    assert lines[1].startswith("m2 stderr '\\r[unstuck] The worker died by SIGSEGV. ")
+    assert lines[1:3] == ["m2 stderr '\\n'", "m2 display_data"]
     assert "everybody: comm_close" in lines
     assert "everybody: restarting" not in lines
     (account,) = accounts(actions)
@@ -437,8 +433,7 @@ def test_a_rewind_undoes_the_last_cell_and_its_cell_ends_when_it_is_done(pump: P
     actions = pump.ready()
     lines = shown(tell(actions))
     assert lines.pop(0) == "drop copies 2"
-    assert lines[0].startswith("m3 stderr '[unstuck] The variables are as they were after cell [1]")
-    assert lines[1:] == ["m3 display_data", "m3 execute_reply ok", "m3 idle"]
+    assert lines == ["m3 display_data", "m3 execute_reply ok", "m3 idle"]
     assert accounts(actions)[0]["is_rewind"]
 
 
