@@ -7,8 +7,14 @@ thread that took the signal is "Current"; for a signal to the process that is th
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _FRAME = re.compile(r'  File "(?P<file>[^"]*)", line (?P<line>\d+) in (?P<function>.*)')
+_CELL = re.compile(r"/ipykernel_\d+/\d+\.py$")
+"""The name that a cell is compiled under: no such file exists, and nobody knows it by its hash."""
 _LIBRARY = re.compile(r"site-packages|lib/python\d|<frozen|/unstuck(_worker|_broker)?/")
 _OURS = re.compile(r"/unstuck(_worker|_broker)?/|/asyncio/|<frozen runpy>|/IPython/core/inter")
 
@@ -26,7 +32,7 @@ def shorten(stack: str) -> str:
         kept = lines
     first = stack.split("\n", 1)[0]
     fatal = [first, ""] if first.startswith("Fatal Python error") else []
-    return "\n".join(fatal + kept)
+    return "\n".join(fatal + _name_cells(kept))
 
 
 def locate(stack: str) -> str:
@@ -37,10 +43,34 @@ def locate(stack: str) -> str:
         return "the worker gives no Python stack"
     inner = frames[0]
     cell = next((frame for frame in frames if not _LIBRARY.search(frame["file"])), inner)
-    where = f"C code called from line {cell['line']} of {cell['function']} in {cell['file']}"
+    place = _place(cell["file"], frames)
+    function = "" if cell["function"] == "<module>" else f"{cell['function']} in "
+    where = f"C code called from line {cell['line']} of {function}{place}"
     if inner is not cell:
         where += f", at {inner['function']} ({inner['file']}:{inner['line']})"
     return where
+
+
+def _name_cells(lines: list[str]) -> list[str]:
+    """Say which cell a frame is in, instead of a file that does not exist."""
+    frames = [frame for frame in map(_FRAME.fullmatch, lines) if frame is not None]
+    return [_name_cell(line, frames) for line in lines]
+
+
+def _name_cell(line: str, frames: Sequence[re.Match[str]]) -> str:
+    frame = _FRAME.fullmatch(line)
+    if frame is None or not _CELL.search(frame["file"]):
+        return line
+    place = _place(frame["file"], frames).capitalize()
+    return f"  {place}, line {frame['line']} in {frame['function']}"
+
+
+def _place(file: str, frames: Sequence[re.Match[str]]) -> str:
+    """Name a file among these frames: the cell that runs is the one whose own lines are there."""
+    if not _CELL.search(file):
+        return file
+    running = {frame["file"] for frame in frames if frame["function"] == "<module>"}
+    return "this cell" if file in running else "another cell"
 
 
 def _current_block(stack: str) -> str:
