@@ -44,6 +44,8 @@ class Account(Struct, frozen=True):
     came: int | None = None
     """How many variables came by a transplant."""
     is_rewind: bool = False
+    is_idle: bool = False
+    """No cell ran when the worker ended, so none is undone."""
 
     def state(self) -> str:
         """Say in a clause which state the variables are in."""
@@ -51,7 +53,7 @@ class Account(Struct, frozen=True):
         return f"{self._moment()}, but for {names}" if names else self._moment()
 
     def _moment(self) -> str:
-        if self.is_rewind or self.missing_cells or self.missing_others:
+        if self.is_rewind or self.is_idle or self.missing_cells or self.missing_others:
             after = f"after cell [{self.cell}]" if self.cell else "at the start"
             state = f"the variables are as they were {after}"
             missing = name_effects(self.missing_cells, self.missing_others)
@@ -88,6 +90,7 @@ def make_account(
     seconds: float,
     *,
     is_rewind: bool = False,
+    is_idle: bool = False,
     came: int | None = None,
     failed: Sequence[tuple[str, str]] = (),
 ) -> Account:
@@ -109,6 +112,7 @@ def make_account(
         failed=list(failed),
         came=came,
         is_rewind=is_rewind,
+        is_idle=is_idle,
     )
 
 

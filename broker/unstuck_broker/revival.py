@@ -272,6 +272,7 @@ class Revival:
             "promotion" if copy.is_promotable else "transplant",
             now - attempt.began_s,
             is_rewind=attempt.is_rewind,
+            is_idle=not attempt.losses and not attempt.is_rewind,
             came=None if received is None else received.came,
             failed=() if received is None else received.failed,
         )

@@ -34,12 +34,16 @@ BEFORE = "the variables are as they were before this cell"
 
 def accounts(actions: list[Action]) -> list[dict[str, Any]]:
     """Give the data of the recoveries that are told."""
-    shown_data = [
+    return [bundle[MIME_TYPE] for bundle in bundles(actions)]
+
+
+def bundles(actions: list[Action]) -> list[dict[str, Any]]:
+    """Give the mime bundles that are displayed."""
+    return [
         json.loads(action.content)["data"]
         for action in actions
         if isinstance(action, PublishToClients) and action.msg_type == "display_data"
     ]
-    return [data[MIME_TYPE] for data in shown_data]
 
 
 def run_cell(pump: Pump, msg_id: str, count: int) -> None:
@@ -192,7 +196,10 @@ def test_a_worker_that_dies_idle_comes_back_too(pump: Pump) -> None:
     run_cell(pump, "m1", 1)
     pump.snapshot(1)
     assert shown(tell(pump.die(9))) == ["promote copy 1"]
-    assert shown(tell(pump.ready())) == ["m1 display_data"]
+    actions = pump.ready()
+    assert shown(tell(actions)) == ["m1 display_data"]
+    (bundle,) = bundles(actions)
+    assert "The variables are as they were after cell [1] (" in bundle["text/plain"]
 
 
 # --- copies that fail -----------------------------------------------------------------------------
