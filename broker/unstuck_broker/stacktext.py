@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 _FRAME = re.compile(r'  File "(?P<file>[^"]*)", line (?P<line>\d+) in (?P<function>.*)')
 _CELL = re.compile(r"/ipykernel_\d+/\d+\.py$")
 """The name that a cell is compiled under: no such file exists, and nobody knows it by its hash."""
+_CELL_BODY = re.compile(r'/ipykernel_\d+/\d+\.py", line \d+ in <module>')
+_FATAL = "Fatal Python error"
 _LIBRARY = re.compile(r"site-packages|lib/python\d|<frozen|/unstuck(_worker|_broker)?/")
 _OURS = re.compile(r"/unstuck(_worker|_broker)?/|/asyncio/|<frozen runpy>|/IPython/core/inter")
 
@@ -31,7 +33,7 @@ def shorten(stack: str) -> str:
     if not any(_FRAME.fullmatch(line) for line in kept):
         kept = lines
     first = stack.split("\n", 1)[0]
-    fatal = [first, ""] if first.startswith("Fatal Python error") else []
+    fatal = [first, ""] if first.startswith(_FATAL) else []
     return "\n".join(fatal + _name_cells(kept))
 
 
@@ -74,7 +76,12 @@ def _place(file: str, frames: Sequence[re.Match[str]]) -> str:
 
 
 def _current_block(stack: str) -> str:
-    """Find the block of the thread that took the signal; without one, the last."""
+    """Find the block of the thread that took the signal; without one, the last.
+
+    A signal is taken by the main thread. Where that runs no cell, it is the one of a thread cell.
+    """
     blocks = stack.split("\n\n")
-    current = (block for block in blocks if block.startswith("Current thread"))
-    return next(current, blocks[-1])
+    current = next((block for block in blocks if block.startswith("Current thread")), blocks[-1])
+    if blocks[0].startswith(_FATAL) or _CELL_BODY.search(current):
+        return current
+    return next(filter(_CELL_BODY.search, blocks), current)

@@ -69,6 +69,26 @@ def test_a_thread_with_nothing_but_our_frames_is_shown_whole() -> None:
     assert shorten(ours) == ours
 
 
+def test_of_an_idle_main_thread_and_a_cell_in_a_thread_the_cell_is_shown() -> None:
+    dump = (
+        "Thread 0x2 (most recent call first):\n"
+        '  File "/tmp/ipykernel_1/3.py", line 2 in background\n'
+        '  File "/usr/lib/python3.11/threading.py", line 982 in run\n\n'
+        "Thread 0x3 (most recent call first):\n"
+        '  File "/tmp/ipykernel_1/8.py", line 4 in <module>\n'
+        '  File "/x/worker/unstuck_worker/execute.py", line 74 in _run_code\n\n'
+        "Current thread 0x1 (most recent call first):\n"
+        '  File "/usr/lib/python3.11/selectors.py", line 468 in select'
+    )
+    assert shorten(dump).splitlines() == [
+        "Thread 0x3 (most recent call first):",
+        "  This cell, line 4 in <module>",
+    ]
+    assert locate(dump) == "C code called from line 4 of this cell"
+    crash = f"Fatal Python error: Aborted\n\n{dump}"
+    assert shorten(crash).splitlines()[-1].endswith("line 468 in select")
+
+
 def test_words_instead_of_a_stack_come_back_as_they_are() -> None:
     assert shorten("(the worker gave no stack: it is stopped or dead)").startswith("(the worker")
     assert locate("") == "the worker gives no Python stack"
