@@ -108,7 +108,7 @@ def make_account(
         seconds=seconds,
         missing_cells=cells,
         missing_others=others,
-        lost=list(word.lost),
+        lost=_lost(copy),
         failed=list(failed),
         came=came,
         is_rewind=is_rewind,
@@ -128,9 +128,16 @@ def prospect(copy: Copy | None) -> str:
         words = "the variables will be as they were before this cell"
     if not copy.is_promotable:
         words += "; what cannot be pickled will be lost"
-    if copy.word.lost:
-        words += f"; lost: {', '.join(copy.word.lost)}"
+    if lost := _lost(copy):
+        words += f"; lost: {', '.join(lost)}"
     return words
+
+
+def _lost(copy: Copy) -> list[str]:
+    """Name what does not come back with this copy; a worker that takes over has no open comms."""
+    assert copy.word is not None
+    has_widgets = bool(copy.comms) and not copy.is_promotable
+    return [*copy.word.lost, *(["the widgets in the page"] if has_widgets else [])]
 
 
 def count_effects(effects: Sequence[Effect]) -> tuple[list[int], int]:

@@ -312,7 +312,10 @@ def test_a_donor_gives_its_variables_to_a_fresh_worker(pump: Pump) -> None:
     pump.say(Received(8, [("db", "cannot pickle")], 100, 0.5))
     actions = pump.ready()
     lines = shown(tell(actions))
-    assert lines[1:3] == ["m2 stderr '\\n'", "m2 display_data"]
+    assert lines[1:3] == [
+        "m2 stderr '\\r[unstuck] taking variables over: done  \\n'",
+        "m2 display_data",
+    ]
     assert "everybody: comm_close" in lines
     assert "everybody: restarting" not in lines
     (account,) = accounts(actions)
