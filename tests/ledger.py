@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from unstuck.typing import SocketID
 from unstuck_broker import replies
 from unstuck_broker.actions import Action, PublishToClients, ReplyToClient
+from words import is_nobodys
 
 if TYPE_CHECKING:
     from unstuck_broker.wire import Request
@@ -23,6 +24,7 @@ class Ledger:
         """Of each request, by its header: received, busy, replied or idle."""
         self.replies: dict[str, list[dict[str, Any]]] = {}
         """By message id."""
+        self._last_state = ""
         self.somebody_listens = False
         """Before, publications are held, and come out among the answers of later requests."""
 
@@ -50,13 +52,18 @@ class Ledger:
 
     def _status(self, state: str, parent: bytes) -> None:
         if state == "busy":
-            self._move(parent, "received", "busy")
+            if is_nobodys(parent):
+                assert self._last_state == "idle", "busy again without an idle before"
+                assert "busy" in self.stages.values(), "busy with nothing that runs"
+            else:
+                self._move(parent, "received", "busy")
         elif state == "restarting" and self.somebody_listens:
             assert not self.pending(), f"restarting while {self.pending()} have no answer"
         elif state == "idle" and parent != b"{}":
             request = self.requests[parent]
             has_reply = replies.has_reply(request.header.msg_type)
             self._move(parent, "replied" if has_reply else "busy", "idle")
+        self._last_state = state
 
     def _move(self, header: bytes, old: str, new: str) -> None:
         stage = self.stages[header]

@@ -199,7 +199,7 @@ class Pump:
         actions = tell(self.control("interrupt_request", f"i{number}", **content))
         answer = [f"i{number} busy", f"i{number} interrupt_reply ok", f"i{number} idle"]
         assert [line for line in actions if line in answer] == answer
-        return [line for line in actions if line not in answer]
+        return [line for line in actions if line not in (*answer, "still busy")]
 
     # --- the worker -----------------------------------------------------------------------------
 

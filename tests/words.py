@@ -55,12 +55,18 @@ def is_parent(action: Action) -> bool:
     return isinstance(action, SendToWorker) and isinstance(action.message, ControlParent)
 
 
+def is_nobodys(parent: bytes) -> bool:
+    """Tell whether a message belongs to no request: the kernel's own busy."""
+    return str(json.loads(parent).get("msg_id", "")).endswith("_nobody")
+
+
 def _tell(action: Action) -> str:
     match action:
         case ReplyToClient(request, msg_type, content):
             return f"{request.header.msg_id} {msg_type} {_outcome(content)}".rstrip()
         case PublishToClients(msg_type, content, parent):
             about = json.loads(parent).get("msg_id", "everybody:")
+            about = "still" if is_nobodys(parent) else about
             return f"{about} {_tell_publication(msg_type, json.loads(content))}"
         case AskClient(request, content, number):
             prompt = json.loads(content)["prompt"]

@@ -44,6 +44,8 @@ class Account(Struct, frozen=True):
     came: int | None = None
     """How many variables came by a transplant."""
     is_rewind: bool = False
+    is_idle: bool = False
+    """No cell ran when the worker ended, so none is undone."""
 
     def state(self) -> str:
         """Say in a clause which state the variables are in."""
@@ -51,7 +53,7 @@ class Account(Struct, frozen=True):
         return f"{self._moment()}, but for {names}" if names else self._moment()
 
     def _moment(self) -> str:
-        if self.is_rewind or self.missing_cells or self.missing_others:
+        if self.is_rewind or self.is_idle or self.missing_cells or self.missing_others:
             after = f"after cell [{self.cell}]" if self.cell else "at the start"
             state = f"the variables are as they were {after}"
             missing = name_effects(self.missing_cells, self.missing_others)
@@ -90,6 +92,7 @@ def make_account(
     seconds: float,
     *,
     is_rewind: bool = False,
+    is_idle: bool = False,
     came: int | None = None,
     failed: Sequence[tuple[str, str]] = (),
 ) -> Account:
@@ -107,10 +110,11 @@ def make_account(
         seconds=seconds,
         missing_cells=cells,
         missing_others=others,
-        lost=list(word.lost),
+        lost=_lost(copy),
         failed=list(failed),
         came=came,
         is_rewind=is_rewind,
+        is_idle=is_idle,
     )
 
 
@@ -126,9 +130,16 @@ def prospect(copy: Copy | None) -> str:
         words = "the variables will be as they were before this cell"
     if not copy.is_promotable:
         words += "; what cannot be pickled will be lost"
-    if copy.word.lost:
-        words += f"; lost: {', '.join(copy.word.lost)}"
+    if lost := _lost(copy):
+        words += f"; lost: {', '.join(lost)}"
     return words
+
+
+def _lost(copy: Copy) -> list[str]:
+    """Name what does not come back with this copy; a worker that takes over has no open comms."""
+    assert copy.word is not None
+    has_widgets = bool(copy.comms) and not copy.is_promotable
+    return [*copy.word.lost, *(["the widgets in the page"] if has_widgets else [])]
 
 
 def count_effects(effects: Sequence[Effect]) -> tuple[list[int], int]:

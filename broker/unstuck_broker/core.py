@@ -7,7 +7,8 @@ Read `Core.decide` and on from there. An execute_request arrives in `_receive`, 
 
 Each request gets one busy, one reply (where its type has one) and one idle, in this order:
 `_dispatch` and `Outbox.answer` say busy, `conclude` is the one place that says idle for a job, and
-a job is in exactly one of the backlog, ``running`` and the past.
+a job is in exactly one of the backlog, ``running`` and the past. Where something is answered beside
+a cell, the kernel says busy again (`_stay_busy`).
 """
 
 from __future__ import annotations
@@ -133,6 +134,7 @@ class Core:
         self.banner = ""
         self.worker_pid: int | None = None
         """Of the worker whose shell is there."""
+        self._nobodys_header = replies.nobodys_header(facts.session)
         self.last_header = NO_PARENT
         """Of the newest cell in the main queue: what has no other parent belongs to it."""
         self.last_control = LastControl()
@@ -187,6 +189,7 @@ class Core:
                 assert_never(event)
         self._tick(now)
         self._settle(now)
+        self._stay_busy()
         return self.out.take()
 
     def _tick(self, now: float) -> None:
@@ -196,6 +199,15 @@ class Core:
         self.interrupts.tick(now)
         self.revival.tick(now)
         self.out.tick(now)
+
+    def _stay_busy(self) -> None:
+        """Say that the kernel is busy, when something beside a cell was the last to say idle.
+
+        Frontends show the last status that they heard, of whatever request, and jupyter_server
+        culls by it: after one completion it would take the kernel from a cell that runs all night.
+        """
+        if self.out.says_idle and any(job.is_cell for job in self.running.values()):
+            self.out.status(replies.BUSY, self._nobodys_header)
 
     def deadline_s(self) -> float | None:
         """Name the monotonic time at which the core wants to be `Ticked`."""

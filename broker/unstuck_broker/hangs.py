@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from unstuck_broker import replies
 from unstuck_broker.actions import TakeStack
+from unstuck_broker.outbox import NO_PARENT
 from unstuck_broker.stacktext import locate
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ class Hangs:
         self._since_s: float | None = None
         self._next_s = 0.0
         self._where = ""
+        self._parent = NO_PARENT
+        """The cell under which the line stands."""
 
     def seconds(self, now: float) -> float | None:
         """Tell for how long the worker has not answered; None where it does, or nothing runs."""
@@ -59,15 +62,22 @@ class Hangs:
         """Show where the cell hangs."""
         if STACK_NUMBER in numbers and self._since_s is not None:
             self._where = locate(stack)
+            self._parent = self._find_parent()
             self._show(now)
+
+    def _find_parent(self) -> bytes:
+        """Find the cell that hangs: that of the main queue, else the newest beside it."""
+        core = self._core
+        cells = [job.request.header_json for job in core.running.values() if job.is_cell]
+        return core.last_header if core.last_header in cells or not cells else cells[-1]
 
     def _show(self, now: float) -> None:
         assert self._since_s is not None
         text = f"\r[unstuck] no answer for {now - self._since_s:.0f} s: {self._where}"
-        self._core.out.stream(self._core.last_header, replies.STDERR, text, now)
+        self._core.out.stream(self._parent, replies.STDERR, text, now)
 
     def _end(self, now: float) -> None:
         if self._where:
-            self._core.out.stream(self._core.last_header, replies.STDERR, "\n", now)
+            self._core.out.stream(self._parent, replies.STDERR, "\n", now)
         self._since_s = None
         self._where = ""

@@ -34,6 +34,8 @@ class Outbox:
         self._hold_s = config.subscription_wait_s
         self._hold_until_s: float | None = None
         self._joiner = StreamJoiner(config.stream_flush_s, config.stream_bytes)
+        self.says_idle = False
+        """The last status that clients heard was idle, of whatever request."""
 
     def order(self, action: Action) -> None:
         """Give an order; those to the worker and the supervisor never wait."""
@@ -59,6 +61,7 @@ class Outbox:
 
     def status(self, content: bytes, parent: bytes = NO_PARENT) -> None:
         """Publish a status: `replies.BUSY`, `replies.IDLE` ..."""
+        self.says_idle = content is replies.IDLE
         self._say(PublishToClients("status", content, parent))
 
     def publish(self, message: PublishToClients) -> None:

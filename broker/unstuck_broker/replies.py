@@ -45,6 +45,23 @@ class _Traceback(Struct):
 _traceback = msgspec.json.Decoder(_Traceback)
 
 
+def nobodys_header(session: str) -> bytes:
+    """Build the header of a cell that nobody has sent: the parent of what belongs to no request.
+
+    An empty parent would not do: jupyter_console takes it for its own. jupyter_server hears only
+    what belongs to a type such as this one.
+    """
+    return encode(
+        {
+            "msg_id": f"{session}_nobody",
+            "msg_type": MsgType.execute_request,
+            "session": session,
+            "username": "kernel",
+            "version": kernel_protocol_version,
+        }
+    )
+
+
 def reply_type(msg_type: str) -> str:
     """Name the reply to a request: ``execute_request`` gives ``execute_reply``."""
     return msg_type.removesuffix("_request") + "_reply"

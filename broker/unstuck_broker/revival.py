@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 _READ_S = 0.5
 """At the deadline of a fork, the word that it has come back may lie unread: it gets this long."""
+_TAKING = "\r[unstuck] taking variables over: "
 
 
 class Loss(Struct, frozen=True):
@@ -58,8 +59,8 @@ class Attempt(Struct):
     losses: list[Loss]
     is_rewind: bool
     received: Received | None = None
-    shows_progress: bool = False
-    """A line under the cells that the account takes the place of."""
+    progress: str = ""
+    """The line under the cells that says how far it is."""
 
 
 class Fork(Struct):
@@ -246,10 +247,9 @@ class Revival:
         attempt = self.attempt
         if attempt is None:
             return
-        attempt.shows_progress = True
-        text = f"\r[unstuck] taking variables over: {message.done} of {message.total}"
+        attempt.progress = f"{_TAKING}{message.done} of {message.total}"
         for parent in self._parents():
-            self._core.out.stream(parent, replies.STDERR, text, now)
+            self._core.out.stream(parent, replies.STDERR, attempt.progress, now)
 
     def worker_ready(self, now: float) -> bool:
         """Tell what came back, and end the cells that were lost; False where nothing came back."""
@@ -272,6 +272,7 @@ class Revival:
             "promotion" if copy.is_promotable else "transplant",
             now - attempt.began_s,
             is_rewind=attempt.is_rewind,
+            is_idle=not attempt.losses and not attempt.is_rewind,
             came=None if received is None else received.came,
             failed=() if received is None else received.failed,
         )
@@ -285,8 +286,14 @@ class Revival:
         core = self._core
         line = f"\r{account.line()}" if attempt.shows_progress else account.line()
         for parent in self._parents():
+<<<<<<< ours
+            if attempt.progress:
+                done = f"{_TAKING}done".ljust(len(attempt.progress))
+                core.out.note(parent, replies.STDERR, f"{done}\n")
+=======
             core.out.note(parent, replies.STDERR, line)
             data = account.display_data()
+>>>>>>> theirs
             core.out.publish(PublishToClients("display_data", data, parent))
 
     def _parents(self) -> list[bytes]:

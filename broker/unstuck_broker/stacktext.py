@@ -7,8 +7,16 @@ thread that took the signal is "Current"; for a signal to the process that is th
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _FRAME = re.compile(r'  File "(?P<file>[^"]*)", line (?P<line>\d+) in (?P<function>.*)')
+_CELL = re.compile(r"/ipykernel_\d+/\d+\.py$")
+"""The name that a cell is compiled under: no such file exists, and nobody knows it by its hash."""
+_CELL_BODY = re.compile(r'/ipykernel_\d+/\d+\.py", line \d+ in <module>')
+_FATAL = "Fatal Python error"
 _LIBRARY = re.compile(r"site-packages|lib/python\d|<frozen|/unstuck(_worker|_broker)?/")
 _OURS = re.compile(r"/unstuck(_worker|_broker)?/|/asyncio/|<frozen runpy>|/IPython/core/inter")
 
@@ -25,8 +33,8 @@ def shorten(stack: str) -> str:
     if not any(_FRAME.fullmatch(line) for line in kept):
         kept = lines
     first = stack.split("\n", 1)[0]
-    fatal = [first, ""] if first.startswith("Fatal Python error") else []
-    return "\n".join(fatal + kept)
+    fatal = [first, ""] if first.startswith(_FATAL) else []
+    return "\n".join(fatal + _name_cells(kept))
 
 
 def locate(stack: str) -> str:
@@ -37,14 +45,43 @@ def locate(stack: str) -> str:
         return "the worker gives no Python stack"
     inner = frames[0]
     cell = next((frame for frame in frames if not _LIBRARY.search(frame["file"])), inner)
-    where = f"C code called from line {cell['line']} of {cell['function']} in {cell['file']}"
+    place = _place(cell["file"], frames)
+    function = "" if cell["function"] == "<module>" else f"{cell['function']} in "
+    where = f"C code called from line {cell['line']} of {function}{place}"
     if inner is not cell:
         where += f", at {inner['function']} ({inner['file']}:{inner['line']})"
     return where
 
 
+def _name_cells(lines: list[str]) -> list[str]:
+    """Say which cell a frame is in, instead of a file that does not exist."""
+    frames = [frame for frame in map(_FRAME.fullmatch, lines) if frame is not None]
+    return [_name_cell(line, frames) for line in lines]
+
+
+def _name_cell(line: str, frames: Sequence[re.Match[str]]) -> str:
+    frame = _FRAME.fullmatch(line)
+    if frame is None or not _CELL.search(frame["file"]):
+        return line
+    place = _place(frame["file"], frames).capitalize()
+    return f"  {place}, line {frame['line']} in {frame['function']}"
+
+
+def _place(file: str, frames: Sequence[re.Match[str]]) -> str:
+    """Name a file among these frames: the cell that runs is the one whose own lines are there."""
+    if not _CELL.search(file):
+        return file
+    running = {frame["file"] for frame in frames if frame["function"] == "<module>"}
+    return "this cell" if file in running else "another cell"
+
+
 def _current_block(stack: str) -> str:
-    """Find the block of the thread that took the signal; without one, the last."""
+    """Find the block of the thread that took the signal; without one, the last.
+
+    A signal is taken by the main thread. Where that runs no cell, it is the one of a thread cell.
+    """
     blocks = stack.split("\n\n")
-    current = (block for block in blocks if block.startswith("Current thread"))
-    return next(current, blocks[-1])
+    current = next((block for block in blocks if block.startswith("Current thread")), blocks[-1])
+    if blocks[0].startswith(_FATAL) or _CELL_BODY.search(current):
+        return current
+    return next(filter(_CELL_BODY.search, blocks), current)

@@ -14,11 +14,13 @@ from unstuck_broker.copies import Copy, Effect
 DIED = "the worker died by SIGSEGV"
 
 
-def make_copy(*since: int | None, name: str = "", **more: object) -> Copy:
+def make_copy(
+    *since: int | None, name: str = "", comms: frozenset[str] = frozenset(), **more: object
+) -> Copy:
     """Make a copy after which cells with these execution counts ran."""
     effects = [Effect(at, cell, is_cell=cell is not None) for at, cell in enumerate(since)]
     word = make_word(4, name=name, cell=3, **more)
-    return Copy(4, name, frozenset(), KernelConcurrencyMode.default, effects, word)
+    return Copy(4, name, comms, KernelConcurrencyMode.default, effects, word)
 
 
 @pytest.mark.parametrize(
@@ -66,7 +68,20 @@ def test_what_is_lost_and_what_failed_is_named() -> None:
     assert "Not taken over: db (cannot pickle a connection)." in line
 
 
+<<<<<<< ours
+def test_widgets_come_back_by_promotion_alone() -> None:
+    told = make_copy(comms=frozenset({"c1"}))
+    assert make_account(told, DIED, "promotion", 0.01).lost == []
+    told = make_copy(kind="donor", lost=["thread poll"], comms=frozenset({"c1"}))
+    lost = ["thread poll", "the widgets in the page"]
+    assert make_account(told, DIED, "transplant", 0.01).lost == lost
+    assert prospect(told).endswith("; lost: thread poll, the widgets in the page")
+
+
+def test_the_account_is_one_line_to_read_and_data_for_frontends_that_know_it() -> None:
+=======
 def test_the_account_is_data_for_frontends_too() -> None:
+>>>>>>> theirs
     account = make_account(make_copy(4, name="clean"), DIED, "promotion", 0.01)
     content = json.loads(account.display_data())
     assert content["data"]["text/plain"] == "unstuck: promotion in 10 ms"

@@ -77,7 +77,18 @@ def test_task_and_thread_cells_run_beside_the_queue(pump: Pump) -> None:
     pump.execute("m1")
     assert tell(pump.execute("m2", "##task")) == ["m2 busy", "main lane: run m2"]
     assert tell(pump.execute("m3", "##thread")) == ["m3 busy", "thread lane: run m3"]
-    assert tell(pump.finish("m3")) == ["m3 execute_reply ok", "m3 idle"]
+    assert tell(pump.finish("m3")) == ["m3 execute_reply ok", "m3 idle", "still busy"]
+
+
+def test_the_kernel_is_busy_again_behind_what_is_answered_beside_a_cell(pump: Pump) -> None:
+    pump.execute("m1")
+    served = tell(pump.control("kernel_info_request", "m2"))
+    assert served == ["m2 busy", "m2 kernel_info_reply ok", "m2 idle", "still busy"]
+    pump.send(make_request("complete_request", "m3"))
+    assert tell(pump.finish("m3")) == ["m3 complete_reply ok", "m3 idle", "still busy"]
+    assert tell(pump.print("m1", "a line")) == []
+    assert tell(pump.finish("m1"))[-1] == "m1 idle"
+    assert tell(pump.control("kernel_info_request", "m4"))[-1] == "m4 idle"
 
 
 def test_the_worker_is_busy_until_its_last_job_has_ended(pump: Pump) -> None:
@@ -122,6 +133,7 @@ def test_an_error_aborts_the_cells_behind_it_and_nothing_else(pump: Pump) -> Non
         "m4 busy",
         "m4 execute_reply aborted",
         "m4 idle",
+        "still busy",
     ]
     assert tell(pump.execute("m5")) == ["m5 busy", "main lane: run m5"]
 
@@ -137,7 +149,7 @@ def test_an_error_of_a_task_or_thread_cell_aborts_nothing(pump: Pump, directive:
     pump.execute("m1", directive)
     pump.execute("m2")
     pump.execute("m3")
-    assert tell(pump.fail("m1")) == ["m1 execute_reply error ValueError", "m1 idle"]
+    assert tell(pump.fail("m1")) == ["m1 execute_reply error ValueError", "m1 idle", "still busy"]
     assert tell(pump.finish("m2"))[2:] == ["m3 busy", "main lane: run m3"]
 
 

@@ -24,6 +24,7 @@ def test_a_blocking_cell_closes_shell_and_never_control(pump: Pump) -> None:
         "m4 busy",
         "m4 kernel_info_reply ok",
         "m4 idle",
+        "still busy",
     ]
     assert tell(pump.finish("m1")) == [
         "m1 execute_reply ok",
@@ -33,6 +34,7 @@ def test_a_blocking_cell_closes_shell_and_never_control(pump: Pump) -> None:
         "m3 busy",
         "m3 kernel_info_reply ok",
         "m3 idle",
+        "still busy",
     ]
 
 

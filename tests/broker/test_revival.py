@@ -88,7 +88,7 @@ def test_what_is_no_cell_is_answered_at_once(pump: Pump) -> None:
     pump.send(make_request("complete_request", "m2"))
     pump.send(make_request("comm_msg", "m3"))
     assert shown(tell(pump.die())) == [
-        "promote copy 1", "m2 complete_reply ok", "m2 idle", "m3 idle",
+        "promote copy 1", "m2 complete_reply ok", "m2 idle", "m3 idle", "still busy",
     ]  # fmt: skip
 
 

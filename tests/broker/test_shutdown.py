@@ -105,7 +105,7 @@ def test_a_cell_that_asks_for_a_restart_gets_its_reply_first(pump: Pump) -> None
     pump.execute("m1")
     pump.execute("m2", "##task")
     assert pump.say(AskRestart(pump.job_of("m1"))) == []
-    assert tell(pump.finish("m2")) == ["m2 execute_reply ok", "m2 idle"]
+    assert tell(pump.finish("m2")) == ["m2 execute_reply ok", "m2 idle", "still busy"]
     assert tell(pump.finish("m1")) == ["m1 execute_reply ok", "m1 idle", "stop within 5 s"]
 
 
@@ -218,7 +218,7 @@ def test_a_cell_that_exits_gets_its_reply_first(pump: Pump) -> None:
     pump.execute("m1")
     pump.send(make_request("complete_request", "m2"))
     assert pump.say(AskExit(job=pump.job_of("m1"))) == []
-    assert tell(pump.finish("m2")) == ["m2 complete_reply ok", "m2 idle"]
+    assert tell(pump.finish("m2")) == ["m2 complete_reply ok", "m2 idle", "still busy"]
     assert tell(pump.finish("m1")) == ["m1 execute_reply ok", "m1 idle", "exit"]
 
 

@@ -32,6 +32,14 @@ def test_a_cell_that_keeps_the_gil_says_in_which_line(kernel: Kernel) -> None:
     assert kernel.finish(result).content["ename"] == "KeyboardInterrupt"
 
 
+def test_a_thread_cell_that_keeps_the_gil_says_in_which_line(kernel: Kernel) -> None:
+    result = kernel.execute(f"##thread\n{GIL_HELD}")
+    kernel.wait_for_text(result, "no answer for")
+    assert "of this cell" in result.stderr
+    kernel.interrupt()
+    assert "This cell, line" in "\n".join(kernel.finish(result).content["traceback"])
+
+
 def test_a_cell_that_does_not_hang_says_nothing(kernel: Kernel) -> None:
     result = kernel.run_ok("import time\ntime.sleep(2.5)")
     assert result.stderr == ""

@@ -349,6 +349,18 @@ def test_ipythons_arguments_and_files_configure_the_shell(
     assert "no_such_extension" in early
 
 
+def test_a_startup_file_runs_without_a_word_of_ours(
+    start_worker: StartWorker, tmp_path: Path
+) -> None:
+    startup = tmp_path / "ipython" / "profile_default" / "startup"
+    startup.mkdir(parents=True)
+    (startup / "a.py").write_text("print('startup ran')")
+    worker = start_worker(env={"IPYTHONDIR": str(tmp_path / "ipython")})
+    worker.run("1")
+    early = "".join(m.text for m in worker.all if isinstance(m, Stream) and m.job == 0)
+    assert early == "startup ran\n"
+
+
 def test_a_broken_configuration_file_is_shown_and_not_fatal(
     start_worker: StartWorker, tmp_path: Path
 ) -> None:

@@ -169,6 +169,17 @@ def test_the_table_has_every_setting_with_its_value_and_meaning(
     assert any("interrupt_grace_s" in line and "2.0" in line and "stack" in line for line in lines)
 
 
+def test_a_long_value_does_not_push_the_other_meanings_out_of_the_page(
+    shell: InteractiveShell, capsys: pytest.CaptureFixture[str]
+) -> None:
+    call(shell, "unstuck")
+    rows = capsys.readouterr().out.splitlines()[: len(SETTINGS)]
+    starts = {row.split()[0]: row.index(meanings()[row.split()[0]]) for row in rows}
+    assert starts.pop("matplotlib_backend") > starts["jedi"]
+    assert len(set(starts.values())) == 1
+    assert starts["jedi"] < 50
+
+
 def test_every_setting_has_a_meaning() -> None:
     assert [name for name, meaning in meanings().items() if not meaning] == []
     assert set(meanings()) == set(SETTINGS)

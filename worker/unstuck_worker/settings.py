@@ -34,6 +34,9 @@ AT_KERNEL_START = frozenset(
 )
 """Settings that the broker reads once: they cannot change any more."""
 
+_VALUE_WIDTH = 14
+"""Of the column of values: few are longer."""
+
 
 @magics_class
 class SettingsMagics(Magics):
@@ -134,7 +137,9 @@ def table(settings: Mapping[str, Any], only: str | None = None) -> str:
             value = settings[name]
             mark = "" if value == getattr(defaults, name) else " *"
             rows.append((name, _plain(value) + mark, meaning))
-    width, value_width = (max(len(row[at]) for row in rows) for at in (0, 1))
+    width = max(len(name) for name, _, _ in rows)
+    # One long value would push every meaning out of a notebook's page.
+    value_width = min(max(len(value) for _, value, _ in rows), _VALUE_WIDTH)
     lines = (f"{name:<{width}}  {value:<{value_width}}  {text}" for name, value, text in rows)
     return "\n".join(line.rstrip() for line in lines) + "\n"
 

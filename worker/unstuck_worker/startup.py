@@ -27,6 +27,8 @@ class IPKernelApp(InteractiveShellApp, LoggingConfigurable):
     profile_dir = AnyTrait()
     ipython_dir = AnyTrait("")
     extra_args: Any = List()
+    connection_file: Any = AnyTrait("").tag(config=True)
+    """Libraries read it in the shell's configuration; without the trait each start would warn."""
 
 
 class Startup:
