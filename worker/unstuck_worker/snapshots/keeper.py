@@ -52,6 +52,8 @@ class Snapshots:
         self._number = floor
         self._names: deque[str] = deque()
         self._stakes = Stakes()
+        self._queued: JobContext | None = None
+        """The queue cell that runs, or whose end is not counted yet."""
         self._ended_s = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._tries = 0
@@ -74,6 +76,7 @@ class Snapshots:
         tags = _tags(job)
         self._stakes.is_forbidden = Tags.no_snapshot in tags
         woken = self._take_due(tags)
+        self._queued = job
         self._stakes.cell_begins()
         return woken
 
@@ -84,11 +87,16 @@ class Snapshots:
 
     def before_thread_cell(self, job: JobContext) -> None:
         """Have the main thread do that, if it is free, and wait for it; in the lane thread."""
-        if not (self._is_open() and self._is_due_beside(_tags(job))):
+        is_open = self._is_ending() or self._is_open()
+        if not (is_open and self._is_due_beside(_tags(job))):
             return
         begun, done = threading.Event(), threading.Event()
+        until_s = time.monotonic() + FREE_S
 
         def take() -> None:
+            if self._is_ending() and time.monotonic() < until_s:
+                self._site.loop.call_soon(take)
+                return
             begun.set()
             try:
                 self.before_other_cell(job)
@@ -102,7 +110,14 @@ class Snapshots:
     def _is_due_beside(self, tags: tuple[str, ...]) -> bool:
         if Tags.no_snapshot in tags:
             return False
-        return Tags.snapshot in tags or self._stakes.are_high(self._policy, self._share)
+        if Tags.snapshot in tags or self._stakes.are_high(self._policy, self._share):
+            return True
+        return self._is_ending() and self._policy != "off"
+
+    def _is_ending(self) -> bool:
+        """Say whether the reply of a queue cell is out, and its end is not counted yet."""
+        queued = self._queued
+        return queued is not None and queued.finished
 
     def _take_due(self, tags: tuple[str, ...]) -> bool:
         if self._take_named():
@@ -117,6 +132,7 @@ class Snapshots:
 
     def cell_ended(self, _task: object = None) -> None:
         """Note that a queue cell has ended, its reply is out; take what was asked for."""
+        self._queued = None
         self._ended_s = time.monotonic()
         self._stakes.cell_ended(self._ended_s)
         if self._take_named():
@@ -377,6 +393,7 @@ class Snapshots:
             self._site.donate(awake, awake.order)
         children.adopt(known)
         self._stakes.revive()
+        self._queued = None
         self._tries, self._told = 0, ""
         self._names.clear()
         if self._timer is not None:
