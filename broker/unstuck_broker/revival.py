@@ -284,16 +284,12 @@ class Revival:
 
     def _tell(self, account: Account, attempt: Attempt) -> None:
         core = self._core
-        line = f"\r{account.line()}" if attempt.shows_progress else account.line()
+        data = account.display_data()
         for parent in self._parents():
-<<<<<<< ours
             if attempt.progress:
                 done = f"{_TAKING}done".ljust(len(attempt.progress))
                 core.out.note(parent, replies.STDERR, f"{done}\n")
-=======
-            core.out.note(parent, replies.STDERR, line)
-            data = account.display_data()
->>>>>>> theirs
+            core.out.note(parent, replies.STDERR, account.line())
             core.out.publish(PublishToClients("display_data", data, parent))
 
     def _parents(self) -> list[bytes]:

@@ -68,7 +68,6 @@ def test_what_is_lost_and_what_failed_is_named() -> None:
     assert "Not taken over: db (cannot pickle a connection)." in line
 
 
-<<<<<<< ours
 def test_widgets_come_back_by_promotion_alone() -> None:
     told = make_copy(comms=frozenset({"c1"}))
     assert make_account(told, DIED, "promotion", 0.01).lost == []
@@ -78,10 +77,7 @@ def test_widgets_come_back_by_promotion_alone() -> None:
     assert prospect(told).endswith("; lost: thread poll, the widgets in the page")
 
 
-def test_the_account_is_one_line_to_read_and_data_for_frontends_that_know_it() -> None:
-=======
 def test_the_account_is_data_for_frontends_too() -> None:
->>>>>>> theirs
     account = make_account(make_copy(4, name="clean"), DIED, "promotion", 0.01)
     content = json.loads(account.display_data())
     assert content["data"]["text/plain"] == "unstuck: promotion in 10 ms"

@@ -279,7 +279,8 @@ def test_a_donor_gives_its_variables_to_a_fresh_worker(pump: Pump) -> None:
     pump.say(Received(8, [("db", "cannot pickle")], 100, 0.5))
     actions = pump.ready()
     lines = shown(tell(actions))
-    assert lines[1].startswith("m2 stderr '\\r[unstuck] The worker died by SIGSEGV. ")
+    assert lines[1] == "m2 stderr '\\r[unstuck] taking variables over: done  \\n'"
+    assert lines[2].startswith("m2 stderr '[unstuck] The worker died by SIGSEGV. ")
     assert "everybody: comm_close" in lines
     assert "everybody: restarting" not in lines
     (account,) = accounts(actions)
