@@ -329,6 +329,9 @@ class Snapshots:
         Where nothing hinders, other threads are kept from lane and history from here on.
         """
         looks = {When.idle: 1, When.before_cell: LOOKS, When.asked: LOOKS_IF_ASKED}[when]
+        if when is When.before_cell and self._policy == "always" and not self._told:
+            # As if asked: history is being written, on a busy machine. Not for what lasts.
+            looks = LOOKS_IF_ASKED
         while True:
             looks -= 1
             if self._site.hold_writers():
