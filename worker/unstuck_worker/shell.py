@@ -18,8 +18,7 @@ import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from IPython.core import page
-from IPython.core.async_helpers import _asyncio_runner
+from IPython.core import async_helpers, page
 from IPython.core.autocall import ZMQExitAutocall
 from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell, InteractiveShellABC
@@ -232,7 +231,8 @@ class UnstuckShell(InteractiveShell):
             problem: what `transform` has met.
         """
         runner: Runner = self.loop_runner
-        if runner is _asyncio_runner or asyncio._get_running_loop() is None:  # noqa: SLF001
+        is_ipythons = runner is getattr(async_helpers, "_asyncio_runner", None)
+        if is_ipythons or asyncio._get_running_loop() is None:  # noqa: SLF001
             return None  # The latter: in a thread of trio's, which awaits the cell itself.
         is_async = self.should_run_async(
             code, transformed_cell=transformed, preprocessing_exc_tuple=problem

@@ -36,7 +36,7 @@ class Signals:
         self._descriptor = wakeup_descriptor
         signal(SIGINT, self._handler)
         set_wakeup_fd(wakeup_descriptor, warn_on_full_buffer=False)
-        vars(module).update(self._functions)
+        _replace(self._functions)
 
     def handle_interrupts(self) -> None:
         """Take SIGINT back from whatever handles it; main thread only."""
@@ -81,6 +81,11 @@ def _stand_in(original: Callable[..., Any], ours: Callable[..., Any]) -> Callabl
 
 def leave() -> None:
     """Leave signals to Python: this is a forked process."""
-    vars(module).update(signal=signal, getsignal=getsignal, set_wakeup_fd=set_wakeup_fd)
+    _replace({"signal": signal, "getsignal": getsignal, "set_wakeup_fd": set_wakeup_fd})
     set_wakeup_fd(-1)
     signal(SIGINT, default_int_handler)
+
+
+def _replace(functions: dict[str, Callable[..., Any]]) -> None:
+    for name, function in functions.items():
+        setattr(module, name, function)
