@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, assert_never
 
 from unstuck import heap
 from unstuck.errors import ClientError
-from unstuck.protocol import Finished, Outcome, Pong
+from unstuck.protocol import Finished, Outcome, Pong, Ready
 from unstuck.typing import SocketID
 from unstuck_broker import replies
 from unstuck_broker.actions import (
@@ -71,8 +71,6 @@ if TYPE_CHECKING:
 
 _MESSAGES_AT_ONCE = 64
 """Of one channel, before the loop is asked again who else is waiting."""
-_TRIM_S = 1.0
-"""When the start is over, and all is loaded."""
 _ASK_S = 10.0
 """How long a question waits for a client that has not connected its stdin channel."""
 _ASK_AGAIN_S = 0.02
@@ -129,7 +127,6 @@ class App:
         for channel in SocketID:
             loop.add_reader(self._sockets.fileno(channel), self._read, channel)
             self._touch(channel)
-        loop.call_later(_TRIM_S, heap.trim)
         try:
             await self._ended.wait()
             await self._leave()
@@ -228,6 +225,8 @@ class App:
                     self._finishing(event.message)
                 case Pong():
                     self._watch.answered(event.message)
+                case Ready():
+                    self._loop.call_soon(heap.trim)  # All that both processes need is loaded.
                 case _:
                     pass
         elif isinstance(event, WorkerExited):

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from bench.peers import Peer
 
 LAUNCHES = 7
+STARTS = 3
 SLOW_S = 8.0
 """A measurement that takes longer is not repeated for that kernel, so that the run ends."""
 
@@ -70,10 +71,24 @@ class Bench:
                 client.close()
 
     def _start(self, peer: Peer) -> Client:
-        client = Client(peer, self._folder)
-        client.hear(client.send("kernel_info_request", {}))
-        client.run("1")
-        return client
+        """Start a kernel; one that hangs in its start gets another chance.
+
+        Raises:
+            TimeoutError: it hangs each time.
+        """
+        for attempt in range(STARTS):
+            client = Client(peer, self._folder)
+            try:
+                client.hear(client.send("kernel_info_request", {}))
+                client.run("1")
+            except TimeoutError as error:
+                client.close()
+                self.notes.append(f"{peer.name}, start: {error}")
+                if attempt == STARTS - 1:
+                    raise
+            else:
+                return client
+        raise AssertionError("STARTS is 0")
 
     def _take(self, name: str, what: str, measure: Callable[[], Numbers]) -> bool:
         """Add the numbers of one measurement; one that fails is noted, and ``False``."""
