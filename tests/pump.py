@@ -10,9 +10,14 @@ import json
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+from msgspec import structs
+
 from ledger import Ledger
 from unstuck.config import Config
 from unstuck.protocol import (
+    AskExit,
+    AskRestart,
+    AskRewind,
     CopyReady,
     Finished,
     InputReply,
@@ -21,13 +26,14 @@ from unstuck.protocol import (
     Publish,
     Ready,
     Run,
+    SetConcurrencyMode,
     Snapshotted,
     Snapshotting,
     Stream,
     StreamName,
     ToBroker,
 )
-from unstuck.typing import BrokerMsgType, MsgType, SocketID
+from unstuck.typing import BrokerMsgType, MsgType, RunMode, SocketID
 from unstuck_broker import replies
 from unstuck_broker.actions import (
     Action,
@@ -35,6 +41,7 @@ from unstuck_broker.actions import (
     DropCopies,
     Exit,
     KillWorker,
+    LendToWorker,
     Log,
     MeasureUsage,
     PromoteCopy,
@@ -132,6 +139,15 @@ class Pump:
         self.to_spawn = 0
         """Ordered starts that have not happened."""
         self.jobs: dict[int, Run] = {}
+        self.tray: Run | None = None
+        """What is lent to the worker."""
+        self.taken: Run | None = None
+        """What it has taken of that; it starts when the cell before it has ended."""
+        self.started: set[int] = set()
+        """All jobs that a worker has ever run."""
+        self.has_asked = False
+        """The running cell wants something of the broker at its end."""
+        self.core.tray.read = self._empty_tray
         self.questions: dict[int, int] = {}
         """Open input requests: number to job."""
         self.copies: set[int] = set()
@@ -146,7 +162,11 @@ class Pump:
     # --- events ---------------------------------------------------------------------------------
 
     def feed(self, event: Event) -> list[Action]:
-        """Let the core decide about one event; carry out what it orders."""
+        """Let the core decide about one event; carry out what it orders.
+
+        Returns:
+            the actions, without what is lent to the worker: see `tray`.
+        """
         if isinstance(event, Received):
             self.ledger.received(event.request)
         actions = self.core.decide(event, self.now)
@@ -156,7 +176,7 @@ class Pump:
         if isinstance(event, Subscribed):
             self.ledger.somebody_listens = True
         self.actions += actions
-        return actions
+        return [action for action in actions if not isinstance(action, LendToWorker)]
 
     def settle(self) -> list[Action]:
         """Let everything happen that was ordered and needs no decision of the test."""
@@ -211,21 +231,40 @@ class Pump:
 
     def say(self, message: ToBroker) -> list[Action]:
         """Let the worker write a message."""
+        self.has_asked |= isinstance(message, AskExit | AskRestart | AskRewind | SetConcurrencyMode)
         return self.feed(FromWorker(message))
 
     def finish(self, msg_id: str, content: bytes | None = None) -> list[Action]:
-        """Let a job end well."""
+        """Let a job end well; a worker that has taken the next one starts it."""
         job = self.job_of(msg_id)
-        self.jobs.pop(job, None)
-        return self.say(Finished(job, Outcome.ok, content or replies.OK))
+        return self.end(Finished(job, Outcome.ok, content or replies.OK))
 
     def fail(
         self, msg_id: str, *, stop_on_error: bool = True, content: bytes | None = None
     ) -> list[Action]:
         """Let a job end with an error."""
         job = self.job_of(msg_id)
-        self.jobs.pop(job, None)
-        return self.say(Finished(job, Outcome.error, content or BOOM, stop_on_error=stop_on_error))
+        return self.end(Finished(job, Outcome.error, content or BOOM, stop_on_error=stop_on_error))
+
+    def end(self, message: Finished) -> list[Action]:
+        """Let a job end; a worker that has taken the next one starts it."""
+        ended = self.jobs.pop(message.job, None)
+        taken = self.taken
+        if taken is None or ended is None or not _is_main_cell(ended):
+            return self.say(message)
+        assert not message.stop_on_error, "a worker takes nothing behind such an error"
+        self.taken = None
+        self._start(taken)
+        return self.say(structs.replace(message, took_next=True))
+
+    def take_next(self) -> bool:
+        """Let the worker take what lies in the tray, as the cell before it has ended.
+
+        One that has asked for something behind its cell takes nothing.
+        """
+        if not self.has_asked:
+            self.taken, self.tray = self.tray, None
+        return self.taken is not None
 
     def print(self, msg_id: str, text: str) -> list[Action]:
         """Let a job write to stdout."""
@@ -253,6 +292,7 @@ class Pump:
         """Let the worker's process end."""
         self.process = "none"
         self.doomed = False
+        self.tray = self.taken = None
         self.jobs.clear()
         self.questions.clear()
         return self.feed(WorkerExited(exit_code, signal_number, stack, last_words, reason))
@@ -290,11 +330,26 @@ class Pump:
 
     # --- orders ---------------------------------------------------------------------------------
 
+    def _empty_tray(self) -> bool:
+        """Take back what is lent."""
+        was_there, self.tray = self.tray is not None, None
+        return was_there
+
+    def _start(self, run: Run) -> None:
+        assert self.process == "ready", "a job for a worker that is not there"
+        assert run.job not in self.started, "a job that is run twice"
+        self.started.add(run.job)
+        if _is_main_cell(run):
+            self.has_asked = False
+        self.jobs[run.job] = run
+
     def _carry_out(self, action: Action) -> None:
         match action:
             case SendToWorker(_, Run() as run):
-                assert self.process == "ready", "a job for a worker that is not there"
-                self.jobs[run.job] = run
+                self._start(run)
+            case LendToWorker(run):
+                assert self.tray is None, "lent before the last one was taken"
+                self.tray = run
             case SendToWorker(_, InputReply(request=number)):
                 self.questions.pop(number, None)
             case KillWorker() | StopWorker():
@@ -325,6 +380,10 @@ class Pump:
                 | Log()
             ):
                 pass
+
+
+def _is_main_cell(run: Run) -> bool:
+    return run.mode is RunMode.queue and run.kind is MsgType.execute_request and not run.subshell
 
 
 def _msg_id(header: bytes) -> str:

@@ -20,6 +20,7 @@ from unstuck_broker.actions import (
     DropCopies,
     Exit,
     KillWorker,
+    LendToWorker,
     Log,
     MeasureUsage,
     PromoteCopy,
@@ -73,6 +74,8 @@ def _tell(action: Action) -> str:
             return f"{request.header.msg_id} input_request {number} {prompt!r}"
         case SendToWorker(lane, message):
             return f"{lane.value} lane: {_tell_order(message)}"
+        case LendToWorker(run):
+            return f"lend {json.loads(run.header)['msg_id']}"
         case SignalWorker(tree):
             return "SIGINT to the tree" if tree else "SIGINT"
         case KillWorker(reason):

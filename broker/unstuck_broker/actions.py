@@ -7,7 +7,7 @@ from enum import Enum
 
 from msgspec import Struct
 
-from unstuck.protocol import Promote, ToWorker
+from unstuck.protocol import Promote, Run, ToWorker
 from unstuck_broker.reason import Reason
 from unstuck_broker.wire import Request
 
@@ -54,6 +54,12 @@ class SendToWorker(Struct, frozen=True):
 
     lane: Lane
     message: ToWorker
+
+
+class LendToWorker(Struct, frozen=True):
+    """Put a job into the tray: the worker takes it when the cell before it has ended well."""
+
+    run: Run
 
 
 class SpawnWorker(Struct, frozen=True):
@@ -124,6 +130,7 @@ Action = (
     | PublishToClients
     | AskClient
     | SendToWorker
+    | LendToWorker
     | SpawnWorker
     | SignalWorker
     | KillWorker

@@ -27,6 +27,7 @@ from unstuck_broker.actions import (
     DropCopies,
     Exit,
     KillWorker,
+    LendToWorker,
     Log,
     MeasureUsage,
     PromoteCopy,
@@ -69,6 +70,8 @@ if TYPE_CHECKING:
     from unstuck_broker.template import Template
     from unstuck_broker.wire import Wire
 
+_MESSAGES = (SendToWorker, PublishToClients, ReplyToClient)
+"""What may wait for the next event's messages, and be overtaken by what goes to the worker."""
 _MESSAGES_AT_ONCE = 64
 """Of one channel, before the loop is asked again who else is waiting."""
 _ASK_S = 10.0
@@ -102,6 +105,8 @@ class App:
         self._template = template
         self._launcher_pid = launcher_pid
         self._events: deque[Event] = deque()
+        self._actions: list[Action] = []
+        self._date = _now()
         self._deciding = False
         self._usage = Usage()
         self._timer: asyncio.TimerHandle | None = None
@@ -119,6 +124,7 @@ class App:
         )
         self._copy_watch = CopyWatch(loop, dormant, self._supervisor, self._emit)
         self._watch = Watch(loop, self._supervisor, self._emit)
+        self._core.tray.read = self._supervisor.empty_tray
         self._supervisor.attach(self._first_worker, start=self._core.start_message())
         loop.add_signal_handler(signal.SIGINT, self._emit, Signalled())
         for number in (signal.SIGTERM, signal.SIGHUP):
@@ -163,16 +169,17 @@ class App:
                 self._emit(Subscribed(subscription[1:]))
         self._publisher.retry()
 
-    def _read_touched(self) -> None:
-        """Look at the channels on which we sent: what came meanwhile was told to nobody."""
+    def _touch(self, channel: SocketID) -> None:
+        """Note that we sent on a channel: what came there meanwhile was told to nobody."""
+        if not (self._touched or self._deciding):
+            self._loop.call_soon(self._look_at_touched)
+        self._touched.add(channel)
+
+    def _look_at_touched(self) -> None:
         touched, self._touched = self._touched, set()
         for channel in touched:
-            self._read(channel)
-
-    def _touch(self, channel: SocketID) -> None:
-        if not self._touched:
-            self._loop.call_soon(self._read_touched)
-        self._touched.add(channel)
+            if self._sockets.pending(channel):
+                self._loop.call_soon(self._read, channel)
 
     def _take(self, channel: SocketID, frames: list[bytes | memoryview]) -> None:
         try:
@@ -196,17 +203,26 @@ class App:
 
     # --- events and actions -----------------------------------------------------------------------
 
-    def _emit(self, event: Event) -> None:
-        """Let the core decide about an event, after those that it is deciding about now."""
+    def _emit(self, event: Event, *, more: bool = False) -> None:
+        """Let the core decide about an event, after those that it is deciding about now.
+
+        Args:
+            event: what happened.
+            more: the next event follows at once; messages may be sent together with its.
+        """
         self._events.append(event)
         if self._deciding:
             return
         self._deciding = True
         try:
             while self._events:
-                self._decide(self._events.popleft())
+                self._decide(self._events.popleft(), more=more)
         finally:
             self._deciding = False
+        if more:
+            return
+        if self._touched:
+            self._look_at_touched()
         self._watch.follow(self._core.config, busy=bool(self._core.running))
         self._copy_watch.follow(self._core.config)
         self._set_timer()
@@ -218,7 +234,7 @@ class App:
         finally:
             self._ended.set()
 
-    def _decide(self, event: Event) -> None:
+    def _decide(self, event: Event, *, more: bool = False) -> None:
         if isinstance(event, FromWorker):
             match event.message:
                 case Finished():
@@ -231,8 +247,15 @@ class App:
                     pass
         elif isinstance(event, WorkerExited):
             self._watch.new_worker()
-        actions = self._core.decide(event, time.monotonic())
-        for action in sorted(actions, key=_urgency):
+        self._actions += self._core.decide(event, time.monotonic())
+        if more and all(isinstance(action, _MESSAGES) for action in self._actions):
+            return
+        actions, self._actions = self._actions, []
+        if len(actions) > 1:
+            actions.sort(key=_urgency)
+        if actions:
+            self._date = _now()
+        for action in actions:
             self._do(action)
 
     def _finishing(self, message: Finished) -> None:
@@ -251,6 +274,8 @@ class App:
         match action:
             case SendToWorker(lane, message):
                 supervisor.send(lane, message)
+            case LendToWorker(run):
+                supervisor.lend(run)
             case PublishToClients():
                 self._publish(action)
             case ReplyToClient():
@@ -316,7 +341,7 @@ class App:
             (topic,),
             action.msg_type,
             action.content,
-            date=_now(),
+            date=self._date,
             parent_header=action.parent_header,
             metadata=action.metadata,
             buffers=action.buffers,
@@ -338,7 +363,7 @@ class App:
             idents,
             msg_type,
             content,
-            date=_now(),
+            date=self._date,
             parent_header=parent_header,
             metadata=metadata,
             buffers=buffers,
@@ -400,7 +425,7 @@ def _urgency(action: Action) -> int:
     answers on the control channel: their client need not wait until the states are published.
     """
     match action:
-        case SendToWorker():
+        case SendToWorker() | LendToWorker():
             return 0
         case ReplyToClient(request) if request.channel is SocketID.control:
             return 1

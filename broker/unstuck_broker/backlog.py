@@ -14,12 +14,36 @@ if TYPE_CHECKING:
 class Queue:
     """Jobs of one shell, in order, one at a time."""
 
-    __slots__ = ("running", "waiting")
+    __slots__ = ("lent", "running", "waiting")
 
     def __init__(self) -> None:
         """Start empty."""
         self.running: Job | None = None
+        self.lent: Job | None = None
+        """The next one, where the worker can take it by itself (`unstuck_broker.tray`)."""
         self.waiting: deque[Job] = deque()
+
+    def __len__(self) -> int:
+        """Count the jobs that wait."""
+        return len(self.waiting) + (self.lent is not None)
+
+    def next(self) -> Job | None:
+        """Take out the next job."""
+        if self.lent is not None:
+            job, self.lent = self.lent, None
+            return job
+        return self.waiting.popleft() if self.waiting else None
+
+    def lend(self) -> Job:
+        """Lend the job that is first."""
+        self.lent = job = self.waiting.popleft()
+        return job
+
+    def take_back(self) -> None:
+        """Let the job that was lent wait like the others."""
+        if self.lent is not None:
+            self.waiting.appendleft(self.lent)
+            self.lent = None
 
 
 class Backlog:
@@ -50,9 +74,9 @@ class Backlog:
         ready = list(self._unqueued)
         self._unqueued.clear()
         for queue in self.queues.values():
-            if queue.running is None and queue.waiting:
-                queue.running = queue.waiting.popleft()
-                ready.append(queue.running)
+            if queue.running is None and (job := queue.next()) is not None:
+                queue.running = job
+                ready.append(job)
         for job in ready:
             self._took(job)
         if len(ready) > 1:
@@ -91,11 +115,11 @@ class Backlog:
 
     def empty(self) -> bool:
         """Tell whether nothing waits."""
-        return not self._unqueued and not any(q.waiting for q in self.queues.values())
+        return not self._unqueued and not any(map(len, self.queues.values()))
 
     def __len__(self) -> int:
         """Count the jobs that wait."""
-        return len(self._unqueued) + sum(len(q.waiting) for q in self.queues.values())
+        return len(self._unqueued) + sum(map(len, self.queues.values()))
 
     def _took(self, job: Job) -> Job:
         self.size_bytes -= job.size_bytes

@@ -85,6 +85,7 @@ from unstuck_broker.revival import Revival
 from unstuck_broker.rewind import Rewind
 from unstuck_broker.subshells import Subshells
 from unstuck_broker.timers import Timers
+from unstuck_broker.tray import Tray
 from unstuck_broker.waiting import Waiting
 
 if TYPE_CHECKING:
@@ -115,6 +116,7 @@ class Core:
         self.out = Outbox(config)
         self.gate = Gate()
         self.backlog = Backlog()
+        self.tray = Tray(self)
         self.running: dict[int, Job] = {}
         self.timers = Timers()
         """Of jobs that may take only so long, and of introspection behind the gate."""
@@ -295,6 +297,7 @@ class Core:
         if self.life.takes_jobs:
             for job in self.backlog.next_jobs():
                 self._dispatch(job, now)
+            self.tray.lend()
 
     def _dispatch(self, job: Job, now: float) -> None:
         """Hand a job to the worker."""
@@ -311,6 +314,8 @@ class Core:
         self.out.status(replies.BUSY, job.request.header_json)
         if job.is_cell and not job.is_silent:
             self._number(job)
+        if job.is_with_worker:
+            return
         if (news := self.last_control.news()) is not None:
             self.out.order(SendToWorker(job.lane, news))
         self.out.order(SendToWorker(job.lane, job.run()))
@@ -373,6 +378,7 @@ class Core:
             return
         if job is not None:
             self.revival.ended(job)
+            self.tray.job_ended(job, took_next=message.took_next)
         if message.is_captured and job is not None:
             self.echoes.hold(job, message, now)
         else:

@@ -79,6 +79,8 @@ class Job:
     execution_count: int | None = None
     """The number that its execute_input named."""
     timed_out: bool = False
+    is_with_worker: bool = False
+    """The worker has taken it from the tray: it needs no order."""
     has_effects: bool = True
     """It may change variables."""
     started_s: float | None = None

@@ -84,7 +84,7 @@ class LaneReader:
         self,
         lane: socket.socket,
         loop: asyncio.AbstractEventLoop,
-        take: Callable[[ToBroker], None],
+        take: Callable[[ToBroker, bool], None],
         broken: Callable[[Reason], None],
     ) -> None:
         """Read a non-blocking socket.
@@ -92,7 +92,7 @@ class LaneReader:
         Args:
             lane: the socket.
             loop: the broker's.
-            take: gets each message.
+            take: gets each message, and whether another one follows at once.
             broken: gets the reason when the lane is of no use: rubbish, or closed by the worker.
         """
         self._lane = lane
@@ -181,9 +181,11 @@ class LaneReader:
         except WireError as error:
             self._end(Why.LANE_BROKEN, f"it wrote rubbish into its output lane: {error}")
             return
+        left = len(messages)
         for message in messages:
+            left -= 1
             self._shown_bytes += _shown_bytes(message)
-            self._take(message)
+            self._take(message, left > 0)
 
     def _end(self, why: Why, words: str) -> None:
         self.pause()

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 _FIRST_FD = 3
-"""The worker's are 3 (main lane), 4 (thread), 5 (output), 6 (sync), 7 (stacks), 8 (template)."""
+"""The worker's: 3 main lane, 4 thread, 5 output, 6 sync, 7 stacks, 8 tray, 9 template."""
 _HIGH_FD = 20
 _PR_SET_CHILD_SUBREAPER = 36
 SYNC_BYTES = 4096
@@ -29,6 +29,8 @@ class WorkerProcess:
     Attributes:
         pid: the process, also its session and process group.
         main_lane, thread_lane, output_lane: sockets, non-blocking.
+        tray: a pair of sockets, non-blocking: what is put into the first is taken out of the second
+            by the worker, or taken back by us.
         stdout_fd, stderr_fd: read ends of what C code and child processes write to fd 1 and 2.
         stack_fd: read end of the pipe that faulthandler writes stacks into.
         sync_fd: a page shared with the worker, see `unstuck_broker.pipes`.
@@ -37,14 +39,20 @@ class WorkerProcess:
 
     __slots__ = (
         "exit_status", "main_lane", "output_lane", "pid", "stack_fd", "stderr_fd", "stdout_fd",
-        "sync_fd", "thread_lane",
+        "sync_fd", "thread_lane", "tray",
     )  # fmt: skip
 
     def __init__(
-        self, pid: int, lanes: Iterable[socket.socket], read_fds: Iterable[int], sync_fd: int
+        self,
+        pid: int,
+        lanes: Iterable[socket.socket],
+        read_fds: Iterable[int],
+        sync_fd: int,
+        tray: tuple[socket.socket, socket.socket],
     ) -> None:
-        """Own the lanes (main, thread, output), the read ends (1, 2, stacks) and the page."""
+        """Own the lanes (main, thread, output), the read ends (1, 2, stacks), page and tray."""
         self.pid = pid
+        self.tray = tray
         self.main_lane, self.thread_lane, self.output_lane = lanes
         self.stdout_fd, self.stderr_fd, self.stack_fd = read_fds
         self.sync_fd = sync_fd
@@ -69,7 +77,7 @@ class WorkerProcess:
 
     def close(self) -> None:
         """Close the broker's ends, but for fd 1 and 2, which `unstuck_broker.pipes` owns."""
-        for lane in (self.main_lane, self.thread_lane, self.output_lane):
+        for lane in (self.main_lane, self.thread_lane, self.output_lane, *self.tray):
             lane.close()
         for fd in (self.stack_fd, self.sync_fd):
             os.close(fd)
@@ -95,11 +103,14 @@ class Ends:
         self._lanes = [socket.socketpair() for _ in range(3)]
         self._pipes = [os.pipe() for _ in range(3)]
         self._sync_fd = _shared_page()
+        # Whole messages: whoever reads one, the worker or the broker, has it alone.
+        self._tray = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
 
     def worker_fds(self) -> list[int]:
         """Give the worker's ends, in the order of its descriptors from 1 on; ours to close."""
         stdout, stderr, stack = (pipe[1] for pipe in self._pipes)
-        return [stdout, stderr, *(lane[1].fileno() for lane in self._lanes), self._sync_fd, stack]
+        lanes = [lane[1].fileno() for lane in self._lanes]
+        return [stdout, stderr, *lanes, self._sync_fd, stack, self._tray[1].fileno()]
 
     def placed(self, template_fd: int | None = None) -> tuple[list[int], list[int]]:
         """Give copies of the worker's ends, and the descriptors that they shall have in the worker.
@@ -115,14 +126,14 @@ class Ends:
         for pipe in self._pipes:
             os.close(pipe[0])
             os.close(pipe[1])
-        for lane in self._lanes:
-            lane[0].close()
-            lane[1].close()
+        for pair in (*self._lanes, self._tray):
+            pair[0].close()
+            pair[1].close()
         os.close(self._sync_fd)
 
     def forget(self) -> None:
         """Close nothing, also not when this is freed: the numbers are other descriptors' now."""
-        for pair in self._lanes:
+        for pair in (*self._lanes, self._tray):
             for sock in pair:
                 sock.detach()
 
@@ -133,10 +144,13 @@ class Ends:
         for lane in self._lanes:
             lane[1].close()
             lane[0].setblocking(False)
+        for sock in self._tray:
+            sock.setblocking(False)
         for read_fd, _ in self._pipes:
             os.set_blocking(read_fd, False)
         lanes = [lane[0] for lane in self._lanes]
-        return WorkerProcess(pid, lanes, [pipe[0] for pipe in self._pipes], self._sync_fd)
+        read_fds = [pipe[0] for pipe in self._pipes]
+        return WorkerProcess(pid, lanes, read_fds, self._sync_fd, self._tray)
 
 
 def worker_arguments(targets: list[int], broker: int) -> list[str]:

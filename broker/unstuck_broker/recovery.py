@@ -69,6 +69,7 @@ class Recovery:
             if core.life.state is S.STOPPING:
                 core.life.advance(E.EXITED)
             return
+        core.tray.lose()
         before = core.life.state
         core.life.advance(E.EXITED)
         self._deaths = 0 if self._reached is S.BUSY else self._deaths + 1

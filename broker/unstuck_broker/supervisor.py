@@ -6,9 +6,10 @@ Threads: the broker's loop only. Nothing here decides what a death means: it bec
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
@@ -19,6 +20,7 @@ from unstuck.protocol import (
     Pong,
     Promote,
     Ready,
+    Run,
     Snapshotted,
     Start,
     Stop,
@@ -50,12 +52,20 @@ _EOF_GRACE_S = 0.2
 _NO_PIDFD_POLL_S = 0.05
 _STOP_PONG_S = 0.3
 """A worker whose GIL is held cannot run ``finally`` blocks: it is killed after this."""
+_LANE_SLICES = 8
+"""More than a socket holds."""
 _REAP_S = 0.1
 _KILL_STACK = -2
 """The number of the stack that is taken before a kill."""
 _NOBODY = -1
 _KILL_ROUNDS = 5
 """A tree that forks while it is killed is looked at again."""
+
+
+class Emit(Protocol):
+    """Gets what happens; ``more`` says that the next event follows at once."""
+
+    def __call__(self, event: Event, *, more: bool = False) -> None: ...
 
 
 class Supervisor:
@@ -65,7 +75,7 @@ class Supervisor:
         self,
         loop: asyncio.AbstractEventLoop,
         config: Config,
-        emit: Callable[[Event], None],
+        emit: Emit,
         template: Template,
         start_message: Callable[[], Start],
         dormant: Dormant,
@@ -121,7 +131,7 @@ class Supervisor:
         self._thread = LaneWriter(process.thread_lane, loop)
         self._output = LaneReader(process.output_lane, loop, self._hear, self._lane_broken)
         fds = (process.stdout_fd, process.stderr_fd)
-        self._pipes = Pipes(loop, fds, process.sync_fd, self._take_text, self._output.read_slice)
+        self._pipes = Pipes(loop, fds, process.sync_fd, self._take_text, self._read_lane)
         self._stacks = Stacks(loop, process.stack_fd, self._take_stacks)
         if self.paused:
             self.pause()
@@ -189,6 +199,21 @@ class Supervisor:
         """Write a message on a lane; without a worker it vanishes."""
         if self._process is not None:
             (self._main if lane is Lane.main else self._thread).send(message)
+
+    def lend(self, run: Run) -> None:
+        """Put a job into the tray; where there is no room, it is not there at its time."""
+        if self._process is not None:
+            with contextlib.suppress(OSError):
+                self._process.tray[0].send(b"".join(encode(run)))
+
+    def empty_tray(self) -> bool:
+        """Take back what lies in the tray; False when nothing does."""
+        if self._process is None:
+            return False
+        try:
+            return bool(self._process.tray[1].recv(1))
+        except OSError:
+            return False
 
     def interrupt(self, *, whole_tree: bool) -> None:
         """Send SIGINT to the worker's process group, as a terminal does, or to its whole tree."""
@@ -289,7 +314,7 @@ class Supervisor:
 
     # --- what happens -----------------------------------------------------------------------------
 
-    def _hear(self, message: ToBroker) -> None:
+    def _hear(self, message: ToBroker, more: bool) -> None:
         match message:
             case Ready():
                 self._start_timer.cancel()
@@ -304,7 +329,13 @@ class Supervisor:
                     self._pipes.replace(fds, parent_header)
             case _:
                 pass
-        self._emit(FromWorker(message))
+        self._emit(FromWorker(message), more=more)
+
+    def _read_lane(self) -> None:
+        """Read what the worker has written before what a pipe holds: the end of a cell, also."""
+        for _ in range(_LANE_SLICES):
+            if not self._output.read_slice():
+                return
 
     def _take_text(self, name: StreamName, text: str, parent: bytes | None) -> None:
         self._emit(PipeText(name, text, parent))

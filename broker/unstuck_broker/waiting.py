@@ -36,6 +36,8 @@ class Waiting:
         Requests behind the gate that the broker serves stay there: they are served when it opens.
         """
         core = self._core
+        core.tray.take_back()
+        core.tray.lose()
         jobs = core.backlog.take(lambda _job: True)
         for job in jobs:
             self.over(job)
@@ -72,6 +74,7 @@ class Waiting:
             return held.request.kind is MsgType.execute_request and held.number <= horizon
 
         core = self._core
+        core.tray.take_back()
         self.abort(core.backlog.take(is_behind))
         if job.closes_shell:
             for arrival in core.gate.take(is_held):

@@ -254,6 +254,8 @@ class Finished(_Message, frozen=True, tag="finished"):
     """The number that the next cell gets; 0 where none is known."""
     is_captured: bool = False
     """A frontend took outputs of this job into an ``Output`` widget."""
+    took_next: bool = False
+    """The worker has taken the job in the tray, and runs it next."""
 
 
 class Caught(_Message, frozen=True, tag="caught"):

@@ -232,11 +232,15 @@ class Kernel(RuleBasedStateMachine):
     @rule(at=st.integers(0, 9), failed=st.booleans(), stop=st.booleans())
     def worker_ends_a_job(self, at: int, *, failed: bool, stop: bool) -> None:
         jobs = list(self.pump.jobs)
-        job = jobs[at % len(jobs)]
-        del self.pump.jobs[job]
         outcome = Outcome.error if failed else Outcome.ok
         content = BOOM if failed else replies.OK
-        self.pump.say(Finished(job, outcome, content, stop_on_error=failed and stop))
+        stops = failed and stop and self.pump.taken is None
+        self.pump.end(Finished(jobs[at % len(jobs)], outcome, content, stop_on_error=stops))
+
+    @precondition(lambda self: self.pump.tray)
+    @rule()
+    def worker_takes_the_next(self) -> None:
+        self.pump.take_next()
 
     @precondition(lambda self: self.pump.process == "ready")
     @rule(at=st.integers(0, 99))
@@ -386,6 +390,13 @@ class Kernel(RuleBasedStateMachine):
         assert len(busy) == len(set(busy))
 
     @invariant()
+    def what_is_lent_is_the_next_of_the_queue(self) -> None:
+        lent = self.core.backlog.main.lent
+        there = self.pump.tray or self.pump.taken
+        if self.pump.process == "ready" and not self.pump.doomed:
+            assert (lent.number if lent else None) == (there.job if there else None)
+
+    @invariant()
     def the_memory_of_what_waits_is_counted(self) -> None:
         if not self.core.pending:
             assert self.core.waiting_bytes == 0
@@ -422,8 +433,7 @@ class Kernel(RuleBasedStateMachine):
             if pump.process == "starting":
                 pump.ready()
             for job in list(pump.jobs):
-                del pump.jobs[job]
-                pump.say(Finished(job, Outcome.ok, replies.OK))
+                pump.end(Finished(job, Outcome.ok, replies.OK))
             pump.pass_time(1.0)
             if not (pump.jobs or pump.due or pump.doomed or core.pending or pump.to_spawn):
                 break

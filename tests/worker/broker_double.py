@@ -109,6 +109,7 @@ class WorkerDouble:
         self.reads = [0, 0]
         self.stack: int = ends["stack"]
         self.page: int = ends["page"]
+        self.tray: tuple[socket.socket, socket.socket] = ends["tray"]
         self.piped: dict[StreamName, str] = dict.fromkeys(StreamName, "")
         self.all: list[ToBroker] = []
         self.jobs: dict[int, Outputs] = {}
@@ -135,8 +136,9 @@ class WorkerDouble:
         out, err, stack = os.pipe(), os.pipe(), os.pipe()
         page = os.memfd_create("sync", 0)
         os.ftruncate(page, 4096)
+        tray = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
         theirs = [pair[1].fileno() for pair in pairs] + [page]
-        arguments = [str(fd) for fd in [*theirs, os.getpid(), stack[1]]]
+        arguments = [str(fd) for fd in [*theirs, os.getpid(), stack[1], tray[1].fileno()]]
         folders = [ROOT / part for part in ("kernel", "broker", "worker")]
         path = os.pathsep.join(map(str, [*filter(None, [first_on_path]), *folders]))
         process = subprocess.Popen(
@@ -144,7 +146,7 @@ class WorkerDouble:
             stdin=subprocess.DEVNULL,
             stdout=out[1],
             stderr=err[1],
-            pass_fds=[*theirs, stack[1]],
+            pass_fds=[*theirs, stack[1], tray[1].fileno()],
             start_new_session=True,
             cwd=cwd,
             env={**os.environ, "PYTHONPATH": path, **(env or {})},
@@ -162,6 +164,7 @@ class WorkerDouble:
             pipes={out[0]: StreamName.stdout, err[0]: StreamName.stderr},
             stack=stack[0],
             page=page,
+            tray=tray,
         )
         config = Config(**settings)
         start = Start("session", "", settings_of(config), copies_address=copies_address)
@@ -308,24 +311,48 @@ class WorkerDouble:
         buffers: list[bytes] | None = None,
     ) -> int:
         """Send a request; give its job number."""
+        run = self._make_run(
+            kind, content, mode=mode, metadata=metadata, subshell=subshell, buffers=buffers
+        )
+        self.running = run.job
+        if thread or mode in (RunMode.thread, RunMode.process) or subshell is not None:
+            self.send_thread(run)
+        else:
+            self.send_main(run)
+        return run.job
+
+    def lend(self, code: str) -> int:
+        """Put a cell into the tray."""
+        run = self._make_run(MsgType.execute_request, {"code": code})
+        self.tray[0].send(b"".join(encode(run)))
+        return run.job
+
+    def take_back(self) -> bool:
+        """Empty the tray; False when nothing lies there."""
+        try:
+            return bool(self.tray[1].recv(1, socket.MSG_DONTWAIT))
+        except BlockingIOError:
+            return False
+
+    def _make_run(
+        self,
+        kind: MsgType,
+        content: dict[str, Any],
+        *,
+        mode: RunMode = RunMode.queue,
+        metadata: dict[str, Any] | None = None,
+        subshell: str | None = None,
+        buffers: list[bytes] | None = None,
+    ) -> Run:
         self._job += 1
         job = self._job
         self.jobs[job] = Outputs()
-        self.running = job
-        header = {
-            "msg_id": f"msg-{job}",
-            "session": "client",
-            "username": "me",
-            "date": "",
-            "msg_type": kind.value,
-            "version": "5.4",
-        }
-        run = Run(
+        return Run(
             job=job,
             kind=kind,
             mode=mode,
             channel=SocketID.shell,
-            header=msgspec.json.encode(header),
+            header=msgspec.json.encode(make_header(job, kind)),
             parent_header=b"{}",
             metadata=msgspec.json.encode(metadata or {}),
             content=msgspec.json.encode(content),
@@ -334,11 +361,6 @@ class WorkerDouble:
             subshell=subshell,
             buffers=buffers or [],
         )
-        if thread or mode in (RunMode.thread, RunMode.process) or subshell is not None:
-            self.send_thread(run)
-        else:
-            self.send_main(run)
-        return job
 
     def submit(
         self,
@@ -398,7 +420,7 @@ class WorkerDouble:
         if self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait(DEADLINE_S)
-        for sock in (self.main, self.thread, self.output):
+        for sock in (self.main, self.thread, self.output, *self.tray):
             sock.close()
         for fd in (*self.pipes, self.stack, self.page, *self.passed):
             os.close(fd)

@@ -194,7 +194,7 @@ class SnapshotDouble(WorkerDouble):
         return time.monotonic() - began_s
 
     def _renew_ends(self) -> list[int]:
-        for sock in (self.main, self.thread, self.output):
+        for sock in (self.main, self.thread, self.output, *self.tray):
             sock.close()
         for fd in (*self.pipes, self.stack, self.page):
             os.close(fd)
@@ -207,8 +207,9 @@ class SnapshotDouble(WorkerDouble):
         self.stack = stack[0]
         self._decoder = Decoder(ToBroker)
         self.is_closed = False
+        self.tray = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
         lanes = [pair[1].detach() for pair in pairs]
-        return [out[1], err[1], *lanes, os.dup(self.page), stack[1]]
+        return [out[1], err[1], *lanes, os.dup(self.page), stack[1], os.dup(self.tray[1].fileno())]
 
     def recover(self, copy: Copy | None = None, *, cell_floor: int = 0) -> float:
         """Kill the worker and promote a copy."""

@@ -169,7 +169,7 @@ def test_the_lanes_are_closed_in_child_processes(start_worker: StartWorker) -> N
 def test_a_worker_whose_parent_is_another_process_ends_at_once(tmp_path: Path) -> None:
     path = os.pathsep.join(str(ROOT / part) for part in ("kernel", "worker"))
     ended = subprocess.run(
-        [sys.executable, "-P", "-m", "unstuck_worker", "3", "4", "5", "-1", "1"],
+        [sys.executable, "-P", "-m", "unstuck_worker", "3", "4", "5", "-1", "1", "2", "-1"],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": path},
         timeout=30,

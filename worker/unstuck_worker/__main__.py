@@ -1,7 +1,8 @@
-"""Run cells: ``python -P -m unstuck_worker MAIN THREAD OUTPUT SYNC BROKER_PID [STACK [TEMPLATE]]``.
+"""Run cells: ``python -P -m unstuck_worker MAIN THREAD OUTPUT SYNC BROKER STACK TRAY [TEMPLATE]``.
 
 The arguments are descriptors: of the lanes, of the page shared with the broker (-1: none), of the
-pipe for stacks, and of the socket on which a template of this process gets its orders.
+pipe for stacks, of the tray (-1: none), and of the socket on which a template of this process gets
+its orders. BROKER is a process id.
 """
 
 from __future__ import annotations
@@ -58,11 +59,10 @@ _NEEDED_ON_LINUX = ("unstuck_worker.snapshots.keeper", "unstuck_worker.snapshots
 
 def main(arguments: list[int]) -> None:
     """Run the worker until its broker stops it or is gone."""
-    main_lane, thread_lane, output_lane, sync_page, broker, *more = arguments
+    main_lane, thread_lane, output_lane, sync_page, broker, stacks, tray, *template = arguments
     # The first to be registered is the last to be called.
     farewell = Farewell()
     atexit.register(farewell)
-    stacks = more[0] if more else 2
     # An interrupt during the start has nothing to interrupt.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     gc.disable()  # Until all is there: a collection finds nothing.
@@ -86,13 +86,13 @@ def main(arguments: list[int]) -> None:
         from unstuck_worker.interpreter import Interpreter  # noqa: PLC0415
 
         interpreter = Interpreter(start, lane)
-        if len(more) == 2 and _leave_template(interpreter, more[1], broker):
+        if template and _leave_template(interpreter, template[0], broker):
             process.show_stacks(stacks)
             pipes.watch(sync_page)
             start, early = _read_start(main_sock, decoder)
         os.register_at_fork(after_in_child=partial(process.leave_stacks, stacks))
-        process.keep_from_programs([*descriptors, sync_page, stacks])
-        ends = [1, 2, *descriptors, sync_page, stacks]
+        ends = [1, 2, *descriptors, sync_page, stacks, tray]
+        process.keep_from_programs(ends[2:])
         app = App(interpreter, start, lane, farewell, main_sock, thread_sock, ends)
     except Exception as error:  # noqa: BLE001  (whatever it is, the broker says it)
         lane.send(Failed(f"{type(error).__name__}: {error}", traceback.format_exc()))

@@ -35,6 +35,7 @@ from unstuck_worker.runner import Runner
 from unstuck_worker.snapshots.inheritance import take_over
 from unstuck_worker.snapshots.revival import revive_callers, revive_loop
 from unstuck_worker.threads import Threads
+from unstuck_worker.tray import Tray
 
 if TYPE_CHECKING:
     import socket
@@ -75,9 +76,10 @@ class App:
             farewell: the last exit handler.
             main_sock: the main lane.
             thread_sock: the thread lane.
-            ends: the worker's descriptors: 1, 2, main, thread and output lane, page, stacks.
+            ends: the worker's descriptors: 1, 2, main, thread and output lane, page, stacks, tray.
         """
         self._lane = lane
+        self._tray = Tray(ends[7])
         self._farewell = farewell
         farewell.shell = interpreter.shell
         farewell.close_loop = self._close_loop
@@ -102,6 +104,7 @@ class App:
         shell.history.open()
         self._interrupts.withdraw_input = self._inputs.withdraw
         self._runner = Runner(shell, lane, self._interrupts, start.session)
+        self._runner.take_next = self._tray.take
         self._threads = Threads(self._runner, self._queue_context)
         shell.kernel.list_subshells = self._threads.list_subshells
         carry_job_into_threads()
@@ -158,7 +161,8 @@ class App:
         # Not earlier: an interrupt during the start has nothing to interrupt.
         self._interrupts.install()
         self._start_lane_thread()
-        self._loop.add_reader(self._sock, self._read, decoder)
+        self._decoder = decoder
+        self._loop.add_reader(self._sock, self._read)
         self._sock.setblocking(False)
         self._inherit(decoder, early)
         self._announce()
@@ -232,7 +236,7 @@ class App:
         if not is_expected:
             traceback.print_exception(error)
 
-    def _read(self, decoder: Decoder[ToWorker]) -> None:
+    def _read(self) -> None:
         """Take in what came on the main lane."""
         self._steps += 1
         try:
@@ -241,7 +245,7 @@ class App:
             return
         promotions = self._promotions
         try:
-            for message in decoder.feed(data):
+            for message in self._decoder.feed(data):
                 self._handle(message)
                 if self._promotions != promotions:
                     return  # What follows was said to the worker that this one replaces.
@@ -279,6 +283,15 @@ class App:
         task.add_done_callback(self._tasks.discard)
         if snapshots is not None:
             task.add_done_callback(snapshots.cell_ended if is_queued else snapshots.job_ended)
+        if is_queued:
+            task.add_done_callback(self._go_on)
+
+    def _go_on(self, _task: object) -> None:
+        """Start the cell that was taken from the tray, behind what came on the lane before it."""
+        run = self._tray.next()
+        if run is not None:
+            self._read()
+            self._handle(run)
 
     def _take_place(self, order: Promote) -> None:
         """Be the worker, in a copy whose descriptors are in place."""
@@ -296,7 +309,9 @@ class App:
             task.cancel()
         revive_loop(self._loop)
         self._loop.remove_reader(self._sock)
-        self._loop.add_reader(self._sock, self._read, Decoder(ToWorker))
+        self._tray.forget()
+        self._decoder = Decoder(ToWorker)
+        self._loop.add_reader(self._sock, self._read)
         self._sock.setblocking(False)
         revive_callers()
         turns.revive()

@@ -14,6 +14,7 @@ class Cell:
     __slots__ = (
         "count",
         "error",
+        "is_at_its_end",
         "is_captured",
         "is_counted",
         "outer",
@@ -21,15 +22,22 @@ class Cell:
         "payloads",
         "result",
         "showed_display_error",
+        "shows_last_only",
         "source",
         "traceback",
     )
 
-    def __init__(self, count: int, source: str, outer: Cell | None) -> None:
+    def __init__(
+        self, count: int, source: str, outer: Cell | None, *, shows_last_only: bool
+    ) -> None:
         """Number the cell ``count``; ``source`` is its transformed code."""
         self.count = count
         self.source = source
         self.outer = outer
+        self.shows_last_only = shows_last_only
+        """Of its expressions only the last line is displayed."""
+        self.is_at_its_end = False
+        """What is displayed is the last that its code does."""
         self.is_counted = False
         """The cell has a line in the history, and its number is used up."""
         self.is_captured = False

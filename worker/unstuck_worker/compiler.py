@@ -21,6 +21,7 @@ from typing_extensions import override
 
 if TYPE_CHECKING:
     from collections.abc import Generator
+    from types import CodeType
 
 HASH_SEED = 0xC70F6907
 """Frontends compute the names of cells with this seed: ``debugInfo`` tells it."""
@@ -62,6 +63,11 @@ class CellCompiler(CachingCompiler):
         self._passing = threading.local()
         self._folder = str(cell_folder())
 
+    @property
+    def last_line(self) -> CodeType | None:
+        """The code of this thread's newest line that displays its value."""
+        return getattr(self._passing, "last_line", None)
+
     @override
     def get_code_name(self, raw_code: str, transformed_code: str, number: int) -> str:
         """Name the file of a cell after its source."""
@@ -74,6 +80,8 @@ class CellCompiler(CachingCompiler):
         extra = getattr(self._passing, "flags", 0)
         code = compile(source, filename, symbol, self.flags | extra, dont_inherit=True)
         self.flags |= code.co_flags & _FUTURE_FLAGS
+        if symbol == "single":
+            self._passing.last_line = code
         return code
 
     @override

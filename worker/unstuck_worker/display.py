@@ -8,8 +8,10 @@ Threads: any. What is under construction belongs to the running cell, hooks belo
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable
+from opcode import opmap
 from typing import TYPE_CHECKING, Any, cast
 
 from IPython.core.displayhook import DisplayHook
@@ -23,10 +25,14 @@ from unstuck_worker.streams import adopt_parent
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from types import FrameType
 
     from unstuck_worker.cell import Cell
     from unstuck_worker.lane import OutputLane
     from unstuck_worker.shell import UnstuckShell
+
+_SHOWS = frozenset(opmap[name] for name in ("PRINT_EXPR", "CALL_INTRINSIC_1") if name in opmap)
+"""What shows the value of an expression: in CPython 3.11, and since 3.12."""
 
 Hook = Callable[[dict[str, Any]], dict[str, Any] | None]
 
@@ -53,8 +59,10 @@ class Outlet:
         content: dict[str, Any],
         metadata: dict[str, Any] | None = None,
         buffers: list[Any] | None = None,
+        *,
+        is_last_act: bool = False,
     ) -> None:
-        """Publish under the running job.
+        """Publish under the running job; ``is_last_act`` as in `OutputLane.publish`.
 
         Raises:
             TypeError: the content has no JSON form.
@@ -77,6 +85,7 @@ class Outlet:
             encode_bundle(content),
             metadata=encode_bundle(metadata) if metadata else b"{}",
             buffers=buffers,
+            is_last_act=is_last_act,
         )
 
 
@@ -147,6 +156,24 @@ class CellDisplayHook(DisplayHook):
         return cell.output if cell else None
 
     @override
+    def __call__(self, result: Any = None) -> None:
+        """Show a value."""
+        cell = self._cell
+        if cell is not None:
+            is_shown_last = cell.shows_last_only and cell.outer is None
+            cell.is_at_its_end = is_shown_last and self._is_called_at_end(sys._getframe(1))  # noqa: SLF001
+        super().__call__(result)
+
+    def _is_called_at_end(self, frame: FrameType) -> bool:
+        """Say whether Python itself shows the value of a cell's last line, its last act.
+
+        Code of the user's may call this hook like any function, and then go on.
+        """
+        code = frame.f_code
+        compiler: Any = cast("UnstuckShell", self.shell).compile
+        return code is compiler.last_line and code.co_code[frame.f_lasti] in _SHOWS
+
+    @override
     def quiet(self) -> bool:
         """Say whether the cell ends in a semicolon."""
         cell = self._cell
@@ -189,7 +216,7 @@ class CellDisplayHook(DisplayHook):
             return
         output, cell.output = cell.output, None
         if output is not None and output["data"]:
-            self.outlet.send("execute_result", output)
+            self.outlet.send("execute_result", output, is_last_act=cell.is_at_its_end)
 
     def register_hook(self, hook: Hook) -> None:
         """Let ``hook`` see, change or take each execute_result of this thread."""

@@ -81,6 +81,8 @@ class Execution:
             runner = shell.own_runner(request.code, transformed, problem)
             result = await cell_run if runner is None else runner(cell_run)
         finally:
+            if request.user_expressions or shell.runs_code_after_cells():
+                shell.lane.flush()  # A value that was to leave with the reply.
             shell.events.trigger("post_execute")
             if not request.silent:
                 shell.events.trigger("post_run_cell", result)

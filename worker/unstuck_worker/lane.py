@@ -16,7 +16,15 @@ from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 from unstuck.codec import encode
-from unstuck.protocol import Publish, Stream, StreamName
+from unstuck.protocol import (
+    AskExit,
+    AskRestart,
+    AskRewind,
+    Publish,
+    SetConcurrencyMode,
+    Stream,
+    StreamName,
+)
 from unstuck_worker.content import mend
 
 if TYPE_CHECKING:
@@ -26,6 +34,8 @@ if TYPE_CHECKING:
 
 Parent = tuple[int, bytes]
 """A job's number and header; the header is empty while the broker knows the job."""
+
+_WISHES = (AskExit, AskRestart, AskRewind, SetConcurrencyMode)
 
 FRAME_CHARACTERS = 1 << 18
 """Longer text is cut: the broker reads a frame whole, and answers nobody meanwhile."""
@@ -47,6 +57,8 @@ class OutputLane:
         self.put_text = self._texts.append
         """Queue stream text; the next frame of any kind, or `flush`, takes it along."""
         self._late: deque[Build] = deque()
+        self._last_acts: deque[Chunks] = deque()
+        """What the next frame takes along, in front: values at the ends of cells."""
         self._is_child = False
         self.holder = 0
         """The thread inside a write, by its ident."""
@@ -54,17 +66,21 @@ class OutputLane:
         """Called in the thread that wrote, when `interrupted` was set meanwhile."""
         self.after_finish: Callable[[], None] | None = None
         """Called when the end of a job, and its text before it, are written."""
+        self.has_asked = False
+        """Something was asked of the broker that it does at the end of a cell, before the next."""
         self.interrupted = False
         self.outlives_broker = False
         """Exit handlers run, for nobody who would read what they write."""
 
     def flush(self) -> None:
         """Write the queued text."""
-        if self._texts:
+        if self._texts or self._last_acts:
             self._write(list)
 
     def send(self, message: ToBroker) -> None:
         """Write a message behind the text before it."""
+        if isinstance(message, _WISHES):
+            self.has_asked = True
         self._write(lambda: encode(message))
 
     def publish(
@@ -76,15 +92,33 @@ class OutputLane:
         metadata: bytes = b"{}",
         topic: bytes = b"",
         buffers: list[Any] | None = None,
+        is_last_act: bool = False,
     ) -> None:
-        """Publish a message under a job, also when that has ended."""
+        """Publish a message under a job, also when that has ended.
 
-        def build() -> Chunks:
-            self._pipes.settle()  # A child's text comes before the value or widget that follows it.
+        Args:
+            context: the job.
+            msg_type: the message's type.
+            content: a JSON object.
+            metadata: a JSON object.
+            topic: of iopub; empty where the broker makes one.
+            buffers: binary data beside the message.
+            is_last_act: no code of the cell runs behind this: it leaves with the cell's end, which
+                costs both processes less than two messages.
+        """
+
+        def encoded() -> Chunks:
             job, header = parent_of(context)
             return encode(Publish(job, msg_type, content, metadata, topic, header, buffers or []))
 
-        self._write(build)
+        def build() -> Chunks:
+            self._pipes.settle()  # A child's text comes before the value or widget that follows it.
+            return encoded()
+
+        if is_last_act and not (buffers or self._texts or self._is_child):
+            self._last_acts.append(encoded())
+        else:
+            self._write(build)
 
     def finish(self, context: JobContext, message: Finished) -> None:
         """Write the end of a job; text that comes later names its parent by the header."""
@@ -137,6 +171,7 @@ class OutputLane:
         """Write nothing from here on: this is a forked process."""
         self._is_child = True
         self._texts.clear()
+        self._last_acts.clear()
         self._lock = threading.RLock()
         self.holder = 0
         self._sock.close()
@@ -147,6 +182,7 @@ class OutputLane:
         self.holder = 0
         self.interrupted = False
         self._texts.clear()
+        self._last_acts.clear()
         self._late.clear()
         self._pipes.watch(page)
 
@@ -171,11 +207,20 @@ class OutputLane:
             self.after_write()
 
     def _send(self, build: Build) -> None:
-        chunks = self._take_texts()
+        chunks = self._take_last_acts()
+        chunks += self._take_texts()
         try:
             chunks += build()
         finally:
             self._send_all(chunks)
+
+    def _take_last_acts(self) -> Chunks:
+        chunks: Chunks = []
+        if self._last_acts:
+            self._pipes.settle()
+        while self._last_acts:
+            chunks += self._last_acts.popleft()
+        return chunks
 
     def _take_texts(self) -> Chunks:
         """Join the queued text of neighbours into frames."""

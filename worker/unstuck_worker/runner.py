@@ -50,6 +50,8 @@ class Runner:
         """Called when a cell has ended in a thread."""
         self.is_child = False
         """This is a forked process: a job's end is the end of the process."""
+        self.take_next: Callable[[], bool] = lambda: False
+        """Called where a cell of the main queue has ended so that the next may follow at once."""
         self._lane = lane
         self.session = session
 
@@ -64,6 +66,7 @@ class Runner:
         is_queue = self.interrupts.is_queue_job(running)
         if is_queue:
             set_queue_job(context)
+            self._lane.has_asked = False
         try:
             running.attach()
             with running.scope:
@@ -94,19 +97,22 @@ class Runner:
         context = running.context
         if self.is_child:
             leave_child(reply)
-        message = Finished(
-            context.job,
-            reply.outcome,
-            reply.content,
-            reply.metadata,
-            reply.stop_on_error,
-            counter=self.shell.counter,
-            is_captured=reply.is_captured,
-        )
+        is_plain = not (reply.stop_on_error or reply.is_captured or self._lane.has_asked)
+        leads = is_plain and self.interrupts.is_queue_job(running)
         while not context.finished:
             try:
                 if self._spawns.take():
                     self._lane.renew_pipes(context)
+                message = Finished(
+                    context.job,
+                    reply.outcome,
+                    reply.content,
+                    reply.metadata,
+                    reply.stop_on_error,
+                    counter=self.shell.counter,
+                    is_captured=reply.is_captured,
+                    took_next=leads and self.take_next(),
+                )
                 self._lane.finish(context, message)
             except BaseException:
                 log.exception("event=finish job=%d", context.job)

@@ -84,6 +84,10 @@ _RICH_MODES = ("Context", "Verbose")
 _MAGIC_CALLS = {"run_line_magic": "line", "run_cell_magic": "cell"}
 
 
+_OWN_CALLBACKS = ("IPython.core.displaypub", "unstuck_worker.autosave")
+"""Modules of what is called at the end of each cell."""
+
+
 class UnstuckShell(InteractiveShell):
     """The one shell of the process."""
 
@@ -189,7 +193,8 @@ class UnstuckShell(InteractiveShell):
     def _open_cell(self, source: str, outer: Cell | None, *, counts: bool) -> Cell:
         """Number a cell; no two cells that run beside each other get the same."""
         with self._counter_lock:
-            cell = Cell(self.counter, source, outer)
+            is_last_only = self.ast_node_interactivity == "last_expr"
+            cell = Cell(self.counter, source, outer, shows_last_only=is_last_only)
             if counts:
                 self.counter += 1
         context = get_context()
@@ -258,6 +263,12 @@ class UnstuckShell(InteractiveShell):
         if kind is None or not value.args or not isinstance(value.args[0], ast.Constant):
             return False
         return inspect.iscoroutinefunction(self.find_magic(str(value.args[0].value), kind))
+
+    def runs_code_after_cells(self) -> bool:
+        """Say whether somebody has registered something that is called at the end of a cell."""
+        callbacks = self.events.callbacks
+        named = (*callbacks["post_execute"], *callbacks["post_run_cell"])
+        return any(getattr(call, "__module__", "") not in _OWN_CALLBACKS for call in named)
 
     # --- errors -----------------------------------------------------------------------------------
 

@@ -104,7 +104,7 @@ class Fresh(Child):
         self._make_ends()
         theirs = self.theirs
         lanes = [lane.fileno() for lane in theirs.lanes]
-        arguments = [*lanes, -1, os.getpid(), theirs.pipes[2]]
+        arguments = [*lanes, -1, os.getpid(), theirs.pipes[2], -1]
         try:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "unstuck_worker", *map(str, arguments)],

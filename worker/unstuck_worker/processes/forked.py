@@ -68,15 +68,18 @@ class Forked(Child):
         page = os.memfd_create("sync")
         os.ftruncate(page, PAGE_BYTES)
         out, err, stacks = theirs.pipes
+        nobody, tray = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        nobody.close()  # There is no next cell.
         lanes = [lane.fileno() for lane in theirs.lanes]
         try:
             frame = b"".join(encode(order))
-            socket.send_fds(connection, [frame], [out, err, *lanes, page, stacks])
+            socket.send_fds(connection, [frame], [out, err, *lanes, page, stacks, tray.fileno()])
         except OSError as error:
             self.collect()
             raise NoCopyError("the copy has ended") from error
         finally:
             os.close(page)
+            tray.close()
             theirs.close()
 
     def _is_over(self, timeout_s: float = 0.0) -> bool:
