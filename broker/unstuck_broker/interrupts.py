@@ -69,7 +69,8 @@ class Interrupts:
     def _targets(self, msg_id: str | None) -> set[int]:
         running = self._core.running.values()
         if msg_id is not None:
-            return {job.number for job in running if job.request.header.msg_id == msg_id}
+            named = [job for job in running if job.request.header.msg_id == msg_id]
+            return {job.number for job in named if not self._core.tray.has_moved_on(job)}
         cells = [job for job in running if job.is_cell]
         main = [job for job in cells if job.in_main_thread]
         others = [job for job in running if job.lane is Lane.main]

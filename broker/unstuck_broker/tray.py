@@ -59,6 +59,14 @@ class Tray:
         if queue.lent is not None and self.read():
             queue.take_back()
 
+    def has_moved_on(self, job: Job) -> bool:
+        """Tell whether the worker has ended a job and taken the next, and we have not heard it."""
+        queue = self._core.backlog.main
+        if queue.running is not job or queue.lent is None:
+            return False
+        self.take_back()  # Else `lend` puts it there again, at the end of this turn.
+        return queue.lent is not None
+
     def lose(self) -> None:
         """Have the job wait again: there is no worker that could run it."""
         self._core.backlog.main.take_back()

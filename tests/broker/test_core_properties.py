@@ -393,7 +393,7 @@ class Kernel(RuleBasedStateMachine):
     def what_is_lent_is_the_next_of_the_queue(self) -> None:
         lent = self.core.backlog.main.lent
         there = self.pump.tray or self.pump.taken
-        if self.pump.process == "ready" and not self.pump.doomed:
+        if self.core.life.takes_jobs and self.pump.process == "ready":
             assert (lent.number if lent else None) == (there.job if there else None)
 
     @invariant()

@@ -10,6 +10,7 @@ import struct
 import subprocess
 import sys
 import time
+from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -119,8 +120,9 @@ class WorkerDouble:
         self.is_closed = False
         self._decoder: Decoder[ToBroker] = Decoder(ToBroker)
         self._job = 0
+        self._lent: deque[int] = deque()
         self.running = 0
-        """The job whose text the pipes hold: the one that was sent last."""
+        """The job whose text the pipes hold: the one that was sent or taken last."""
 
     @classmethod
     def start(
@@ -262,6 +264,8 @@ class WorkerDouble:
             case Publish() | Stream():
                 self.jobs.setdefault(message.job, Outputs()).messages.append(message)
             case Finished():
+                if message.took_next:
+                    self.running = self._lent.popleft()
                 self.jobs.setdefault(message.job, Outputs()).finished = message
             case InputRequest():
                 self.requests.append(message)
@@ -325,14 +329,17 @@ class WorkerDouble:
         """Put a cell into the tray."""
         run = self._make_run(MsgType.execute_request, {"code": code})
         self.tray[0].send(b"".join(encode(run)))
+        self._lent.append(run.job)
         return run.job
 
     def take_back(self) -> bool:
         """Empty the tray; False when nothing lies there."""
         try:
-            return bool(self.tray[1].recv(1, socket.MSG_DONTWAIT))
+            self.tray[1].recv(1, socket.MSG_DONTWAIT)
+            self._lent.popleft()
         except BlockingIOError:
             return False
+        return True
 
     def _make_run(
         self,
