@@ -56,6 +56,7 @@ PURE = {
     "unstuck_broker.stacktext",
     "unstuck_broker.subshells",
     "unstuck_broker.timers",
+    "unstuck_broker.tray",
     "unstuck_broker.waiting",
     "unstuck_broker.wire",
     "unstuck_worker.snapshots.policy",

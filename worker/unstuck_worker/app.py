@@ -110,7 +110,11 @@ class App:
         carry_job_into_threads()
         pdbhook.install()
         become_child = protect_children(
-            lane, interpreter.flood, interpreter.streams, self._runner, [main_sock, thread_sock]
+            lane,
+            interpreter.flood,
+            interpreter.streams,
+            self._runner,
+            [main_sock, thread_sock, *self._tray.socks],
         )
         self._snapshots = self._watch_for_snapshots(start, become_child)
         self._autosave = Autosave(shell, self._loop, self._interrupts.is_idle)

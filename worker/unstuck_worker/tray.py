@@ -19,15 +19,17 @@ class Tray:
 
     def __init__(self, descriptor: int) -> None:
         """Take from the socket ``descriptor``; -1 is none."""
-        self._sock = None if descriptor < 0 else socket.socket(fileno=descriptor)
+        self.socks = [] if descriptor < 0 else [socket.socket(fileno=descriptor)]
+        """That one, if there is one: forked children of cells close it."""
         self._taken: deque[bytes] = deque()
 
     def take(self) -> bool:
         """Take what lies there; say whether something was taken by now."""
-        if self._sock is not None and not self._taken:
+        if not self._taken:
             try:
                 # By C code: an exception of a signal handler cannot lose what was read.
-                self._taken.extend(map(self._sock.recv, (READ_BYTES,), (socket.MSG_DONTWAIT,)))
+                for sock in self.socks:
+                    self._taken.extend(map(sock.recv, (READ_BYTES,), (socket.MSG_DONTWAIT,)))
             except OSError:  # Nothing lies there; or this is a copy of the worker, without a tray.
                 return False
         return bool(self._taken)
