@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from queue import Empty
 from typing import TYPE_CHECKING, Any
 
@@ -17,16 +17,21 @@ import pytest
 from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_client.manager import KernelManager
 
+from bench.peers import find_peers
+from bench.probe import Probe
 from e2e.spec import OURS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
+    from pathlib import Path
+
+    from bench.peers import Peer
 
 pytestmark = pytest.mark.bench
 
 PEERS = ("python3", "async", "xpython")
 """Kernelspecs of ipykernel, async-kernel and xeus-python, where they are installed."""
-TRIPS = 300
+TRIPS = 1000
 NEVER_S = 5.0
 BEGIN_S = 1.0
 START_S = 60.0
@@ -159,22 +164,19 @@ def milliseconds(seconds: float | None) -> str:
     return "never" if seconds is None else f"{seconds * 1e3:.1f}"
 
 
-def round_trips(subject: Subject, state: str) -> str:
+def round_trips(peer: Peer, state: str, folder: Path) -> str:
     """Measure kernel_info on control in a state: p50, p99 and maximum in milliseconds."""
-    if STATES[state]:
-        subject.begin(STATES[state])
     spent: list[float] = []
-    for _ in range(TRIPS):
-        trip_s = subject.ask("kernel_info_request")
-        if trip_s is None:
-            break
-        spent.append(trip_s)
-    if STATES[state]:
-        subject.renew()
-    if len(spent) < TRIPS:
-        return "never"
+    with closing(Probe(peer, folder)) as probe:
+        if STATES[state]:
+            probe.begin(STATES[state], BEGIN_S)
+        while len(spent) < TRIPS:
+            trip_s = probe.ask(NEVER_S)
+            if trip_s is None:
+                return "never"
+            spent.append(trip_s)
     cuts = statistics.quantiles(spent, n=100)
-    return " / ".join(milliseconds(one) for one in (cuts[49], cuts[98], max(spent)))
+    return " / ".join(f"{one * 1e3:.2f}" for one in (cuts[49], cuts[98], max(spent)))
 
 
 def interrupt(subject: Subject, code: str) -> str:
@@ -214,11 +216,12 @@ def crash(subject: Subject) -> float:
     return time.perf_counter() - began_s
 
 
-def test_control_round_trips(names: list[str]) -> None:
+def test_control_round_trips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Print p50 / p99 / max in milliseconds, in each state."""
-    with started(names) as subjects:
-        rows = [[state, *(round_trips(one, state) for one in subjects)] for state in STATES]
-    print(table(["control p50 / p99 / max, ms", *names], rows))
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
+    peers, _ = find_peers(tmp_path / "packages")
+    rows = [[state, *(round_trips(one, state, tmp_path) for one in peers)] for state in STATES]
+    print(table(["control p50 / p99 / max, ms", *(peer.name for peer in peers)], rows))
     assert "never" not in [row[1] for row in rows]
 
 

@@ -108,8 +108,15 @@ class Client:
         made.connect(f"tcp://127.0.0.1:{self._ports['iopub']}")
         return made
 
-    def send(self, kind: str, content: dict[str, Any], buffers: Sequence[bytes] = ()) -> str:
-        """Send a request on shell; give its id."""
+    def send(
+        self,
+        kind: str,
+        content: dict[str, Any],
+        buffers: Sequence[bytes] = (),
+        *,
+        channel: zmq.Socket[bytes] | None = None,
+    ) -> str:
+        """Send a request, on shell if no other channel is named; give its id."""
         msg_id = f"{self._session}-{next(self._numbers)}"
         header = {
             "msg_id": msg_id,
@@ -121,7 +128,7 @@ class Client:
         }
         parts = [json.dumps(part).encode() for part in (header, {}, {}, content)]
         signature = hmac.new(self._key, b"".join(parts), hashlib.sha256).hexdigest().encode()
-        self.shell.send_multipart([DELIMITER, signature, *parts, *buffers])
+        (channel or self.shell).send_multipart([DELIMITER, signature, *parts, *buffers])
         return msg_id
 
     def execute(self, code: str) -> str:
