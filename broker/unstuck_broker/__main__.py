@@ -9,7 +9,7 @@ import gc
 import os
 import sys
 
-from unstuck_broker.process import become_subreaper, kill_all, spawn_worker
+from unstuck_broker.process import kill_all, spawn_worker
 from unstuck_broker.template import Template
 
 TYPE_CHECKING = False
@@ -31,7 +31,6 @@ def main(arguments: list[str]) -> int:
     gc.disable()  # Until all is imported: a collection finds nothing there.
     template = Template()
     worker = first_worker()
-    become_subreaper()
     from unstuck.errors import ConfigError  # noqa: PLC0415 - after the worker was started
 
     try:

@@ -55,6 +55,7 @@ from unstuck_broker.events import (
     WorkerExited,
 )
 from unstuck_broker.launcher import watch_launcher
+from unstuck_broker.process import become_subreaper
 from unstuck_broker.publisher import Publisher
 from unstuck_broker.supervisor import Supervisor
 from unstuck_broker.usage import Usage
@@ -74,6 +75,8 @@ _MESSAGES = (SendToWorker, PublishToClients, ReplyToClient)
 """What may wait for the next event's messages, and be overtaken by what goes to the worker."""
 _MESSAGES_AT_ONCE = 64
 """Of one channel, before the loop is asked again who else is waiting."""
+_ADOPTION_S = 0.002
+"""Orphans are ours from then on: behind the first answer, and before start-up files of a user's."""
 _ASK_S = 10.0
 """How long a question waits for a client that has not connected its stdin channel."""
 _ASK_AGAIN_S = 0.02
@@ -133,6 +136,7 @@ class App:
         for channel in SocketID:
             loop.add_reader(self._sockets.fileno(channel), self._read, channel)
             self._touch(channel)
+        loop.call_later(_ADOPTION_S, become_subreaper)
         try:
             await self._ended.wait()
             await self._leave()

@@ -6,22 +6,22 @@ worker and not in the copy. `Copy.since` lists it: a copy with an empty list is 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from msgspec import Struct, field
+
+from unstuck.protocol import CopyReady
+from unstuck.typing import KernelConcurrencyMode
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-    from unstuck.protocol import CopyReady
-    from unstuck.typing import KernelConcurrencyMode
 
 
 _GAP = 10
 """Of numbers: a worker that was asked to end may take a few snapshots while the next begins."""
 
 
-@dataclass(frozen=True, slots=True)
-class Effect:
+class Effect(Struct, frozen=True):
     """A job that has ended and may have changed variables."""
 
     job: int
@@ -30,8 +30,7 @@ class Effect:
     is_cell: bool
 
 
-@dataclass(slots=True, eq=False)
-class Copy:
+class Copy(Struct, eq=False):
     """One snapshot, from the fork on."""
 
     number: int

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, field
 
 from unstuck.protocol import Run
 from unstuck.runmode import RunModeRequest, get_run_mode
 from unstuck.typing import KernelConcurrencyMode, MsgType, RunMode, SocketID, Tags
 from unstuck_broker.actions import Lane
 from unstuck_broker.outputs import OutputMeter
+from unstuck_broker.wire import Request
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from unstuck.config import Config
     from unstuck_broker.gate import Arrival
-    from unstuck_broker.wire import Request
 
 INTROSPECTION = frozenset(
     {
@@ -55,8 +54,7 @@ _execute_decoder = msgspec.json.Decoder(ExecuteContent)
 _object_decoder = msgspec.json.Decoder(dict[str, Any])
 
 
-@dataclass(slots=True, eq=False)
-class Job:
+class Job(Struct, eq=False):
     """A request on its way through the worker."""
 
     number: int

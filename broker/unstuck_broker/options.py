@@ -13,15 +13,16 @@ from unstuck.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_TRAIT = re.compile(r"--[A-Z]\w*\.\w+=.*", re.DOTALL)
-_ALIASES = re.compile(
+# Not compiled here: few kernels are given any of these, and it takes a millisecond of each start.
+_TRAIT = r"(?s)--[A-Z]\w*\.\w+=.*"
+_ALIASES = (
     r"--(profile-dir|ipython-dir|autocall|cache-size|colors|theme|ext|gui|logappend|logfile"
     r"|matplotlib|pylab)"
 )
-_FLAGS = re.compile(r"--((no-)?(autoindent|automagic|color-info|ignore-cwd|pdb|pprint)|nosep)")
+_FLAGS = r"--((no-)?(autoindent|automagic|color-info|ignore-cwd|pdb|pprint)|nosep)"
 """IPython's short names, as they stand in kernelspecs that were written for ipykernel."""
 _MAY_BE_BARE = ("--matplotlib", "--pylab")
-_IGNORED = re.compile(r"--(debug|quiet|log-level=.*|logappname=.*|no-secure)")
+_IGNORED = r"--(debug|quiet|log-level=.*|logappname=.*|no-secure)"
 """Of ipykernel; servers and tests pass them to any Python kernel."""
 
 
@@ -63,11 +64,11 @@ def parse(
                 connection_file = value
         elif name == "--profile":
             pairs.append(f"profile={value if equals else _value_of(name, waiting)}")
-        elif _ALIASES.fullmatch(name):
+        elif re.fullmatch(_ALIASES, name):
             pairs.append(f"ipython_arguments={_with_value(argument, waiting)}")
-        elif _TRAIT.fullmatch(argument) or _FLAGS.fullmatch(argument):
+        elif re.fullmatch(_TRAIT, argument) or re.fullmatch(_FLAGS, argument):
             pairs.append(f"ipython_arguments={argument}")
-        elif not _IGNORED.fullmatch(argument):
+        elif not re.fullmatch(_IGNORED, argument):
             raise ConfigError(f"unknown option {argument!r}; see --help")
     # jupyter_client sets it, unless the kernel shall outlive its launcher.
     launcher = environment.get("JPY_PARENT_PID", "")

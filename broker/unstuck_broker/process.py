@@ -86,7 +86,7 @@ class WorkerProcess:
 def become_subreaper() -> None:
     """Have orphans of the worker's tree become our children: none of them is lost (Linux)."""
     if sys.platform == "linux":
-        import ctypes  # noqa: PLC0415 - 5 ms, after the worker was started
+        import ctypes  # noqa: PLC0415 - nobody shall wait for it at the start
 
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 

@@ -7,7 +7,6 @@ thread and no zmq yet, so the fork is a whole process; it runs ``unstuck_worker`
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import importlib
 import os
@@ -19,9 +18,13 @@ from unstuck_broker.process import Ends, WorkerProcess, worker_arguments
 
 _SHARED = (
     # Not asyncio: the broker loads it without ssl, and both load it at the same time.
+    "concurrent.futures",
     "datetime",
+    "heapq",
     "pathlib",
+    "pickle",
     "socket",
+    "subprocess",
     "unstuck.codec",
     "unstuck.config",
     "unstuck.errors",
@@ -70,6 +73,8 @@ def _be_worker(sources: list[int], targets: list[int], broker: int) -> None:
 
 def _rename() -> None:
     """Show as a worker in process lists: the names are equally long, one replaces the other."""
+    import ctypes  # noqa: PLC0415 - in the worker, whom nobody waits for yet
+
     stat = Path("/proc/self/stat").read_bytes()
     fields = stat[stat.rindex(b")") + 2 :].split()
     start, end = int(fields[45]), int(fields[46])  # arg_start, arg_end of proc_pid_stat(5)
