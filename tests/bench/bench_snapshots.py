@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.bench
 
 POLICIES = ("off", "auto", "always")
-ROUNDS = 5
-TRIPS = 20
+ROUNDS = 12
+TRIPS = 100
 PIPELINED = 300
 SIZES_MB = {50: 50, 500: 500, 2000: 2000}
 IDLE_S = 0.3
