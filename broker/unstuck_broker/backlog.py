@@ -83,6 +83,11 @@ class Backlog:
             ready.sort(key=lambda job: job.number)
         return ready
 
+    def take_lent(self) -> Job | None:
+        """Take out the job that is lent, if one is."""
+        job, self.main.lent = self.main.lent, None
+        return None if job is None else self._took(job)
+
     def finished(self, job: Job) -> None:
         """Free the queue that a job has occupied."""
         queue = self.queues.get(job.subshell) if job.queued else None

@@ -300,9 +300,27 @@ class Core:
             self.tray.lend()
 
     def _dispatch(self, job: Job, now: float) -> None:
-        """Hand a job to the worker."""
+        """Hand a job to the worker, which may have it already."""
         self.life.advance(E.JOB_STARTED)
         self.recovery.job_started()
+        self._begin(job, now)
+        if job.is_with_worker:
+            return
+        if (news := self.last_control.news()) is not None:
+            self.out.order(SendToWorker(job.lane, news))
+        self.out.order(SendToWorker(job.lane, job.run()))
+
+    def start_taken(self) -> None:
+        """Count a cell as running that the worker has taken and not told about: it must not abort.
+
+        One that has not been taken waits like the others.
+        """
+        self.tray.take_back()
+        if (job := self.backlog.take_lent()) is not None:
+            self._begin(job, job.received_s)
+
+    def _begin(self, job: Job, now: float) -> None:
+        """Note that a job runs, and show it."""
         self.running[job.number] = job
         job.started_s = now
         if job.is_cell and job.queued and job.subshell is None:
@@ -314,11 +332,6 @@ class Core:
         self.out.status(replies.BUSY, job.request.header_json)
         if job.is_cell and not job.is_silent:
             self._number(job)
-        if job.is_with_worker:
-            return
-        if (news := self.last_control.news()) is not None:
-            self.out.order(SendToWorker(job.lane, news))
-        self.out.order(SendToWorker(job.lane, job.run()))
 
     def _number(self, job: Job) -> None:
         """Show a cell and its number; where cells run at once, the worker may number otherwise."""

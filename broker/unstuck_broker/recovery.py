@@ -305,6 +305,7 @@ class Recovery:
         core.rewind.forget()
         core.revival.leave()
         core.out.flush_all()
+        core.start_taken()
         for job in self._running():
             if job.is_cell:
                 core.fail(job, ename, evalue, [f"{ename}: {evalue}"])

@@ -36,8 +36,6 @@ class Waiting:
         Requests behind the gate that the broker serves stay there: they are served when it opens.
         """
         core = self._core
-        core.tray.take_back()
-        core.tray.lose()
         jobs = core.backlog.take(lambda _job: True)
         for job in jobs:
             self.over(job)

@@ -293,7 +293,7 @@ class App:
     def _go_on(self, _task: object) -> None:
         """Start the cell that was taken from the tray, behind what came on the lane before it."""
         run = self._tray.next()
-        if run is not None:
+        if run is not None and not self._is_stopping:
             self._read()
             self._handle(run)
 
