@@ -32,7 +32,7 @@ from unstuck.stack import STACK_SIGNAL
 from unstuck_broker import tree
 from unstuck_broker.actions import Lane
 from unstuck_broker.dormant import DONATION_S, PROMOTION_S
-from unstuck_broker.events import Event, FromWorker, PipeText, StackTaken, WorkerExited
+from unstuck_broker.events import Event, FromWorker, PipeText, StackTaken, Ticked, WorkerExited
 from unstuck_broker.lane import LaneReader, LaneWriter
 from unstuck_broker.pipes import Pipes
 from unstuck_broker.process import WorkerProcess, exit_facts, kill_all, watch_fd
@@ -316,6 +316,9 @@ class Supervisor:
 
     def _hear(self, message: ToBroker, more: bool) -> None:
         match message:
+            case Ready() if self._reason is not None:
+                self._emit(Ticked())  # It is being killed: no cell may start there.
+                return
             case Ready():
                 self._start_timer.cancel()
                 self._template.prepare()

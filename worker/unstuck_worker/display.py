@@ -8,9 +8,9 @@ Threads: any. What is under construction belongs to the running cell, hooks belo
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections.abc import Callable
+from inspect import currentframe
 from opcode import opmap
 from typing import TYPE_CHECKING, Any, cast
 
@@ -160,18 +160,21 @@ class CellDisplayHook(DisplayHook):
         """Show a value."""
         cell = self._cell
         if cell is not None:
-            is_shown_last = cell.shows_last_only and cell.outer is None
-            cell.is_at_its_end = is_shown_last and self._is_called_at_end(sys._getframe(1))  # noqa: SLF001
+            ours = currentframe()
+            caller = None if ours is None else ours.f_back
+            cell.is_at_its_end = cell.shows_last_only and self._is_called_at_end(cell, caller)
         super().__call__(result)
 
-    def _is_called_at_end(self, frame: FrameType) -> bool:
+    def _is_called_at_end(self, cell: Cell, caller: FrameType | None) -> bool:
         """Say whether Python itself shows the value of a cell's last line, its last act.
 
         Code of the user's may call this hook like any function, and then go on.
         """
-        code = frame.f_code
+        if caller is None or cell.outer is not None:
+            return False
+        code = caller.f_code
         compiler: Any = cast("UnstuckShell", self.shell).compile
-        return code is compiler.last_line and code.co_code[frame.f_lasti] in _SHOWS
+        return code is compiler.last_line and code.co_code[caller.f_lasti] in _SHOWS
 
     @override
     def quiet(self) -> bool:
