@@ -141,6 +141,7 @@ def test_each_cell_runs_once_or_not_at_all_whatever_happens(
                 kernel.request("interrupt_request", content, channel="control")
             case "kill":
                 process.send_signal(signal.SIGKILL)
+                process.wait(ANSWERED_S)
             case _:
                 kernel.request("restart_request", channel="control")
         for result in results:
