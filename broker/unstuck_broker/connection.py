@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from pathlib import Path
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import msgspec
 from msgspec import Struct, structs
@@ -17,6 +16,9 @@ from typing_extensions import override
 
 from unstuck.errors import ConfigError
 from unstuck.typing import SocketID
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 Transport = Literal["tcp", "ipc"]
 
@@ -48,7 +50,7 @@ class Registration(Struct, frozen=True):
 class Connection(Struct, frozen=True, kw_only=True):
     """Where the five channels are, and how messages are signed and encrypted."""
 
-    path: Path
+    file: str
     """The connection file."""
     transport: Transport = "tcp"
     ip: str = "127.0.0.1"
@@ -68,7 +70,14 @@ class Connection(Struct, frozen=True, kw_only=True):
     @override
     def __repr__(self) -> str:
         # Without the keys: this text may end up in a log.
-        return f"Connection({str(self.path)!r})"
+        return f"Connection({self.file!r})"
+
+    @property
+    def path(self) -> Path:
+        """The connection file."""
+        from pathlib import Path  # noqa: PLC0415 - 2 ms, and few starts need it
+
+        return Path(self.file)
 
     def endpoint(self, channel: SocketID) -> str:
         """Give the address of a channel as zmq writes it."""
@@ -100,22 +109,21 @@ class Connection(Struct, frozen=True, kw_only=True):
             ConfigError: the folder or the file cannot be written.
         """
         data = msgspec.json.format(msgspec.json.encode(self.to_json()), indent=2)
-        scratch = self.path.with_name(f".{self.path.name}.{os.getpid()}")
+        path = self.path
+        scratch = path.with_name(f".{path.name}.{os.getpid()}")
         try:
-            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             scratch.unlink(missing_ok=True)
             # Mode 0600: whoever reads the key in it can run code as this user.
             handle = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             try:
                 with os.fdopen(handle, "wb") as file:
                     file.write(data)
-                scratch.replace(self.path)
+                scratch.replace(path)
             finally:
                 scratch.unlink(missing_ok=True)
         except OSError as error:
-            raise ConfigError(
-                f"cannot write connection file {self.path}: {error.strerror}"
-            ) from None
+            raise ConfigError(f"cannot write connection file {path}: {error.strerror}") from None
 
     def remove(self) -> None:
         """Delete the file if we made it; without complaint if it is gone or cannot be deleted."""
@@ -124,15 +132,16 @@ class Connection(Struct, frozen=True, kw_only=True):
                 self.path.unlink()
 
 
-def read_connection(path: Path) -> Connection:
+def read_connection(file: str | os.PathLike[str]) -> Connection:
     """Read a connection file.
 
     Raises:
         ConfigError: it is missing, no JSON object, lacks a field, or a field has a wrong value.
     """
-    path = path.absolute()
+    path = _absolute(file)
     try:
-        fields = msgspec.json.decode(path.read_bytes())
+        with open(path, "rb") as opened:  # noqa: PTH123 - see `Connection.path`
+            fields = msgspec.json.decode(opened.read())
     except FileNotFoundError:
         raise ConfigError(f"connection file {path} does not exist") from None
     except OSError as error:
@@ -147,17 +156,19 @@ def read_connection(path: Path) -> Connection:
         raise ConfigError(f"connection file {path}: {error}") from None
 
 
-def new_connection(path: Path | None = None, *, kernel_name: str = "") -> Connection:
+def new_connection(
+    file: str | os.PathLike[str] | None = None, *, kernel_name: str = ""
+) -> Connection:
     """Describe a connection with a new key and ports to be chosen; its file is not written yet.
 
     Args:
-        path: the file to be; by default one of its own in Jupyter's runtime folder.
+        file: the file to be; by default one of its own in Jupyter's runtime folder.
         kernel_name: written into the file for those who list running kernels.
     """
-    if path is None:
-        path = runtime_folder() / f"kernel-{os.urandom(16).hex()}.json"
+    if file is None:
+        file = os.path.join(_runtime_folder(), f"kernel-{os.urandom(16).hex()}.json")  # noqa: PTH118
     return Connection(
-        path=path.absolute(),
+        file=_absolute(file),
         ports=dict.fromkeys(SocketID, 0),
         key=os.urandom(_KEY_BYTES).hex().encode(),
         kernel_name=kernel_name,
@@ -165,19 +176,23 @@ def new_connection(path: Path | None = None, *, kernel_name: str = "") -> Connec
     )
 
 
-def runtime_folder() -> Path:
+def _absolute(file: str | os.PathLike[str]) -> str:
+    return os.path.join(os.getcwd(), os.fspath(file))  # noqa: PTH109, PTH118 - as above
+
+
+def _runtime_folder() -> str:
     """Find the folder where Jupyter keeps connection files."""
     # Imported here: it costs a third of the broker's start, which nearly never needs it.
     from jupyter_core.paths import jupyter_runtime_dir  # noqa: PLC0415
 
-    return Path(jupyter_runtime_dir())
+    return str(jupyter_runtime_dir())
 
 
 def _port_name(channel: SocketID) -> str:
     return f"{channel}_port"
 
 
-def _connection(path: Path, fields: dict[str, Any]) -> Connection:
+def _connection(file: str, fields: dict[str, Any]) -> Connection:
     """Check the fields of a connection file.
 
     Raises:
@@ -196,9 +211,9 @@ def _connection(path: Path, fields: dict[str, Any]) -> Connection:
     if ip in ("", "*"):
         ip = {"": "127.0.0.1", "*": "0.0.0.0"}[ip] if transport == "tcp" else ""  # noqa: S104  # the user said so
     if not ip:
-        ip = f"{path.with_suffix('')}-ipc"
+        ip = f"{os.path.splitext(file)[0]}-ipc"  # noqa: PTH122 - as above
     return Connection(
-        path=path,
+        file=file,
         transport=transport,
         ip=ip,
         ports={channel: _port(fields, _port_name(channel), transport) for channel in SocketID},

@@ -9,7 +9,6 @@ from __future__ import annotations
 import gc
 import os
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unstuck_broker.connection import new_connection, read_connection
@@ -28,14 +27,14 @@ def run(options: Options, worker: WorkerProcess, template: Template) -> int:
         ConfigError: the connection file, or an address in it, cannot be used.
     """
     named = options.connection_file
-    asked = new_connection() if named is None else read_connection(Path(named))
+    asked = new_connection() if named is None else read_connection(named)
     sockets = Sockets.bind(asked)
     connection = sockets.connection
     try:
         if connection.created or connection.ports != asked.ports:
             connection.write()
         if connection.created:
-            sys.stderr.write(f"unstuck: connect with --existing {connection.path}\n")
+            sys.stderr.write(f"unstuck: connect with --existing {connection.file}\n")
         _serve(options, sockets, worker, template)
     finally:
         sockets.close()
@@ -63,7 +62,7 @@ def _serve(options: Options, sockets: Sockets, worker: WorkerProcess, template: 
     wire = Wire(key, scheme, session, _username(), os.getpid())
     ports = {f"{channel}_port": port for channel, port in connection.ports.items()}
     copies_address = os.urandom(16).hex() if sys.platform == "linux" else ""
-    facts = KernelFacts(session, str(connection.path), ports, copies_address)
+    facts = KernelFacts(session, connection.file, ports, copies_address)
     core = Core(options.config, facts)
     gc.freeze()
     gc.enable()

@@ -12,7 +12,6 @@ import importlib
 import os
 import runpy
 import sys
-from pathlib import Path
 
 from unstuck_broker.process import Ends, WorkerProcess, worker_arguments
 
@@ -21,7 +20,6 @@ _SHARED = (
     "concurrent.futures",
     "datetime",
     "heapq",
-    "pathlib",
     "pickle",
     "socket",
     "subprocess",
@@ -75,7 +73,8 @@ def _rename() -> None:
     """Show as a worker in process lists: the names are equally long, one replaces the other."""
     import ctypes  # noqa: PLC0415 - in the worker, whom nobody waits for yet
 
-    stat = Path("/proc/self/stat").read_bytes()
+    with open("/proc/self/stat", "rb") as file:  # noqa: PTH123 - pathlib is not loaded yet
+        stat = file.read()
     fields = stat[stat.rindex(b")") + 2 :].split()
     start, end = int(fields[45]), int(fields[46])  # arg_start, arg_end of proc_pid_stat(5)
     if start and end > start:

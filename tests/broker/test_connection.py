@@ -79,6 +79,7 @@ def refusal(file: Path) -> str:
 def test_all_fields_are_read(file: Path) -> None:
     connection = read_connection(write(file))
     assert connection.path == file
+    assert connection.file == str(file)
     assert connection.transport == "tcp"
     assert connection.ip == "127.0.0.1"
     assert connection.ports == {
