@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from bench.peers import Peer
 
-BATCH = 20
+BATCH = 2
 """Messages of iopub that are read before control is looked at again."""
 
 
