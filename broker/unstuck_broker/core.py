@@ -304,11 +304,10 @@ class Core:
         self.life.advance(E.JOB_STARTED)
         self.recovery.job_started()
         self._begin(job, now)
-        if job.is_with_worker:
-            return
         if (news := self.last_control.news()) is not None:
             self.out.order(SendToWorker(job.lane, news))
-        self.out.order(SendToWorker(job.lane, job.run()))
+        if not job.is_with_worker:
+            self.out.order(SendToWorker(job.lane, job.run()))
 
     def start_taken(self) -> None:
         """Count a cell as running that the worker has taken and not told about: it must not abort.

@@ -78,4 +78,18 @@ def _may_lead(job: Job) -> bool:
 
 
 def _may_follow(job: Job) -> bool:
-    return job.is_cell and job.size_bytes <= LARGEST_BYTES
+    return job.is_cell and _run_bytes(job) <= LARGEST_BYTES
+
+
+def _run_bytes(job: Job) -> int:
+    """Count what the order for a job takes up, but for a few bytes around each part."""
+    request = job.request
+    parts = (
+        request.header_json,
+        request.parent_json,
+        request.metadata_json,
+        request.content_json,
+        *request.idents,
+        *request.buffers,
+    )
+    return sum(map(len, parts))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
@@ -81,9 +82,11 @@ def test_nothing_is_lent_before_the_worker_is_there() -> None:
     assert lent(pump) == "m2"
 
 
-def test_what_is_large_is_not_lent(pump: Pump) -> None:
+@pytest.mark.parametrize("part", ["content", "metadata", "parent"])
+def test_what_is_large_is_not_lent(pump: Pump, part: str) -> None:
+    large: dict[str, Any] = {part: {"large": "x" * 40_000}}
     pump.execute("m1")
-    pump.execute("m2", "x" * 40_000)
+    pump.execute("m2", **large)
     assert lent(pump) is None
     assert tell(pump.finish("m1"))[2:] == ["m2 busy", "main lane: run m2"]
 

@@ -10,6 +10,7 @@ import pytest
 
 from unstuck.protocol import Finished, Publish, Stream
 from unstuck.typing import MsgType, RunMode
+from unstuck_broker.tray import LARGEST_BYTES
 
 if TYPE_CHECKING:
     from worker.broker_double import WorkerDouble
@@ -53,6 +54,13 @@ def test_a_cell_that_ends_well_is_followed_by_the_one_in_the_tray(worker: Worker
     assert not end_of(worker, third).took_next
     counts = [worker.jobs[job].reply["execution_count"] for job in (first, second, third)]
     assert counts == [counts[0], counts[0] + 1, counts[0] + 2]
+
+
+def test_the_largest_cell_that_is_lent_is_taken_whole(worker: WorkerDouble) -> None:
+    first = worker.submit(WAIT)
+    second = worker.lend(f"len('{'x' * (LARGEST_BYTES - 200)}')")
+    assert end_of(worker, first).took_next
+    assert worker.wait(second).result == str(LARGEST_BYTES - 200)
 
 
 def test_the_end_of_a_cell_comes_before_all_that_the_next_one_says(worker: WorkerDouble) -> None:

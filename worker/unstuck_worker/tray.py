@@ -11,7 +11,8 @@ from collections import deque
 from unstuck.codec import Decoder
 from unstuck.protocol import Run, ToWorker
 
-READ_BYTES = 1 << 18
+READ_BYTES = 64 << 10
+"""More than the broker puts there at once; and so little that it is no mapping of its own."""
 
 
 class Tray:
