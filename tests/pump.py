@@ -260,9 +260,9 @@ class Pump:
     def take_next(self) -> bool:
         """Let the worker take what lies in the tray, as the cell before it has ended.
 
-        One that has asked for something behind its cell takes nothing.
+        One that has asked for something behind its cell takes nothing, and an idle one neither.
         """
-        if not self.has_asked:
+        if not self.has_asked and any(map(_is_main_cell, self.jobs.values())):
             self.taken, self.tray = self.tray, None
         return self.taken is not None
 

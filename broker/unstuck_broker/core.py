@@ -295,6 +295,7 @@ class Core:
     def _pump(self, now: float) -> None:
         """Start the jobs whose turn it is."""
         if self.life.takes_jobs:
+            self.tray.settle()
             for job in self.backlog.next_jobs():
                 self._dispatch(job, now)
             self.tray.lend()

@@ -105,6 +105,8 @@ class Supervisor:
         self._final_stack = ""
         """Taken right before a kill."""
         self._stop_pings = 0
+        self._has_lent = False
+        """What was put into the tray may lie there."""
         self.paused = False
         self.exited = asyncio.Event()
         self._reap_timer: asyncio.TimerHandle | None = None
@@ -201,19 +203,23 @@ class Supervisor:
             (self._main if lane is Lane.main else self._thread).send(message)
 
     def lend(self, run: Run) -> None:
-        """Put a job into the tray; where there is no room, it is not there at its time."""
+        """Put a job into the tray, if there is room."""
+        self._has_lent = False
         if self._process is not None:
             with contextlib.suppress(OSError):
                 self._process.tray[0].send(b"".join(encode(run)))
+                self._has_lent = True
 
     def empty_tray(self) -> bool:
-        """Take back what lies in the tray; False when nothing does."""
-        if self._process is None:
-            return False
+        """Take back what lies in the tray; False where the worker has taken it."""
+        if self._process is None or not self._has_lent:
+            return True
         try:
-            return bool(self._process.tray[1].recv(1))
+            self._process.tray[1].recv(1)
         except OSError:
-            return False
+            return False  # And so it stays until something else is lent.
+        self._has_lent = False
+        return True
 
     def interrupt(self, *, whole_tree: bool) -> None:
         """Send SIGINT to the worker's process group, as a terminal does, or to its whole tree."""

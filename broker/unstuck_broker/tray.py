@@ -53,6 +53,16 @@ class Tray:
                 self.read()
                 queue.take_back()
 
+    def settle(self) -> None:
+        """Say who has the job, where the one before it is over in some other way than its end."""
+        queue = self._core.backlog.main
+        if queue.running is not None or queue.lent is None or queue.lent.is_with_worker:
+            return
+        if self.read():
+            queue.take_back()
+        else:
+            queue.lent.is_with_worker = True
+
     def take_back(self) -> None:
         """Have the job in the tray wait again; one that the worker has taken runs next."""
         queue = self._core.backlog.main

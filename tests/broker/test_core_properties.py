@@ -229,13 +229,15 @@ class Kernel(RuleBasedStateMachine):
         self.pump.say(Failed("no IPython", "Traceback"))
 
     @precondition(lambda self: self.pump.jobs)
-    @rule(at=st.integers(0, 9), failed=st.booleans(), stop=st.booleans())
-    def worker_ends_a_job(self, at: int, *, failed: bool, stop: bool) -> None:
+    @rule(at=st.integers(0, 9), failed=st.booleans(), stop=st.booleans(), captured=st.booleans())
+    def worker_ends_a_job(self, at: int, *, failed: bool, stop: bool, captured: bool) -> None:
         jobs = list(self.pump.jobs)
         outcome = Outcome.error if failed else Outcome.ok
         content = BOOM if failed else replies.OK
-        stops = failed and stop and self.pump.taken is None
-        self.pump.end(Finished(jobs[at % len(jobs)], outcome, content, stop_on_error=stops))
+        is_alone = self.pump.taken is None
+        job, stops = jobs[at % len(jobs)], failed and stop and is_alone
+        captured = captured and is_alone
+        self.pump.end(Finished(job, outcome, content, stop_on_error=stops, is_captured=captured))
 
     @precondition(lambda self: self.pump.tray)
     @rule()

@@ -9,8 +9,10 @@ import pytest
 
 from pump import Pump
 from unstuck.config import Config
-from unstuck.protocol import SetConcurrencyMode
+from unstuck.protocol import Finished, Outcome, SetConcurrencyMode
 from unstuck.typing import KernelConcurrencyMode
+from unstuck_broker import replies
+from unstuck_broker.events import Ticked
 from unstuck_broker.reason import Why, over_limit
 from words import shown, tell
 
@@ -194,6 +196,27 @@ def test_a_changed_concurrency_mode_does_not_change_who_is_next(pump: Pump) -> N
     pump.say(SetConcurrencyMode(KernelConcurrencyMode.blocking))
     assert not pump.take_next()
     assert tell(pump.finish("m1"))[2:] == ["m2 busy", "main lane: run m2"]
+
+
+def test_a_cell_whose_end_is_held_back_is_followed_once(pump: Pump) -> None:
+    pump.execute("m1")
+    pump.execute("m2")
+    job = pump.job_of("m1")
+    assert pump.end(Finished(job, Outcome.ok, replies.OK, is_captured=True)) == []
+    lines = tell(pump.pass_time(1.0))
+    assert lines == ["m1 execute_reply ok", "m1 idle", "m2 busy", "main lane: run m2"]
+    assert lent(pump) is None
+    assert tell(pump.finish("m2")) == ["m2 execute_reply ok", "m2 idle"]
+
+
+def test_a_cell_that_was_answered_before_its_end_is_followed_by_what_was_taken(pump: Pump) -> None:
+    pump.execute("m1")
+    pump.execute("m2")
+    job = pump.core.running[pump.job_of("m1")]
+    pump.take_next()
+    pump.core.fail(job, "Error", "answered by something else", [])
+    pump.core.conclude(job)
+    assert tell(pump.feed(Ticked()))[-1] == "m2 busy"
 
 
 def test_what_is_lent_counts_as_waiting(pump: Pump) -> None:
