@@ -147,3 +147,18 @@ def test_each_cell_runs_once_or_not_at_all_whatever_happens(
         for result in results:
             kernel.finish(result, deadline_s=ANSWERED_S)
         check(results, path, first)
+
+
+def test_a_cell_whose_output_a_widget_takes_is_followed_once(
+    start_kernel: StartKernel, tmp_path: Path
+) -> None:
+    path = write_witness(tmp_path)
+    kernel = start_kernel(cwd=tmp_path)
+    kernel.run_ok("import ipywidgets; out = ipywidgets.Output()")
+    captured = kernel.execute("with out: print('captured')")
+    results = [kernel.execute(cell(number)) for number in range(5)]
+    kernel.finish(captured)
+    for result in results:
+        kernel.finish(result)
+    check(results, path)
+    assert set(witnessed(path)) == set(range(5))
