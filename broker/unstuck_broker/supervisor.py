@@ -128,6 +128,7 @@ class Supervisor:
         self._process = process
         self._reason = None
         self._final_stack = ""
+        self._has_lent = False
         self.exited.clear()
         self._main = LaneWriter(process.main_lane, loop)
         self._thread = LaneWriter(process.thread_lane, loop)
