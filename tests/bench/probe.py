@@ -31,9 +31,13 @@ class Probe(Client):
         self._both = zmq.Poller()
         self._both.register(self._control, zmq.POLLIN)
         self._both.register(self.iopub, zmq.POLLIN)
-        # Not every kernel's first messages on iopub reach a client that has just subscribed.
-        self.hear(self.send("kernel_info_request", {}), has_idle=False)
-        self.hear(self.execute("1"), has_idle=False)
+        try:
+            # Not every kernel's first messages reach a client that has just subscribed to iopub.
+            self.hear(self.send("kernel_info_request", {}), has_idle=False)
+            self.hear(self.execute("1"), has_idle=False)
+        except TimeoutError:
+            self.close()
+            raise
 
     def begin(self, code: str, wait_s: float) -> None:
         """Execute code, and wait so long for output, which not every kernel can send."""
