@@ -169,7 +169,7 @@ def _pss_bytes(client: Client) -> int:
 
 MEASURES: tuple[tuple[Callable[[Client], Numbers], int], ...] = (
     (round_trips, 4),
-    (pipelined, 5),
+    (pipelined, 11),
     (completions, 3),
     (prints, 3),
     (prints_for_a_sleeper, 1),

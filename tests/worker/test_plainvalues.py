@@ -40,6 +40,21 @@ def test_a_plain_value_gets_what_ipython_gives_it(value: object) -> None:
     assert (format_plainly(FORMATTER, value), {}) == FORMATTER.format(value)
 
 
+def test_a_printer_for_a_plain_type_or_value_is_asked() -> None:
+    formatter = make_formatter()
+    text: Any = formatter.formatters["text/plain"]
+    assert format_plainly(formatter, 7) == {"text/plain": "7"}
+    text.for_type(int, lambda value, printer, _cycle: printer.text(f"<{value}>"))
+    assert format_plainly(formatter, 7) == {"text/plain": "<7>"}
+    word = "a word"
+    text.singleton_printers[id(word)] = lambda _value, printer, _cycle: printer.text("that one")
+    assert format_plainly(formatter, word) == {"text/plain": "that one"}
+
+
+def test_a_number_that_is_too_long_to_write_is_ipythons() -> None:
+    assert format_plainly(make_formatter(), 10**10_000) is None
+
+
 @pytest.mark.parametrize("value", [None, [1], {"a": 1}, Count(3), object(), int, (1).__add__])
 def test_what_is_no_plain_value_is_left_to_ipython(value: object) -> None:
     assert format_plainly(make_formatter(), value) is None

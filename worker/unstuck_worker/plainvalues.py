@@ -9,12 +9,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from IPython.core import formatters
+from IPython.lib import pretty
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _PLAIN = frozenset({int, float, complex, bool, str, bytes})
 """No subclasses: those may have methods that make pictures of them."""
+_BY_REPR = frozenset({int, str, bytes})
+"""Of these the repr is one line, and no setting of the formatter changes it."""
+_REPR = pretty._type_pprinters[int]  # noqa: SLF001  (what IPython writes them with)
 _TEXT = "text/plain"
 _PRINTERS = ("type_printers", "singleton_printers", "deferred_printers")
 _OWN = frozenset(
@@ -52,8 +56,22 @@ def format_plainly(formatter: Any, value: object) -> dict[str, Any] | None:  # n
         return None
     if any(_may_format(other, kind, value) for other in _others(formatter)):
         return None
-    text = formatter.formatters[_TEXT](value)
+    text = _write(formatter.formatters[_TEXT], kind, value)
     return None if text is None or isinstance(text, tuple) else {_TEXT: text}
+
+
+def _write(formatter: Any, kind: type, value: object) -> Any:  # noqa: ANN401
+    """Give a value's text: its repr where IPython's pretty printer would come to that."""
+    is_ipythons = type(formatter) is formatters.PlainTextFormatter
+    if is_ipythons and kind in _BY_REPR:
+        by_type: Any = formatter.type_printers
+        by_id: Any = formatter.singleton_printers
+        if by_type.get(kind) is _REPR and id(value) not in by_id:
+            try:
+                return repr(value)
+            except ValueError:
+                pass  # An integer of thousands of digits: IPython shows the error.
+    return formatter(value)
 
 
 def _others(formatter: Any) -> Iterator[Any]:  # noqa: ANN401
