@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from IPython.core import formatters
-from IPython.lib import pretty
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,7 +17,9 @@ _PLAIN = frozenset({int, float, complex, bool, str, bytes})
 """No subclasses: those may have methods that make pictures of them."""
 _BY_REPR = frozenset({int, str, bytes})
 """Of these the repr is one line, and no setting of the formatter changes it."""
-_REPR = pretty._type_pprinters[int]  # noqa: SLF001  (what IPython writes them with)
+_printers: Any = formatters.PlainTextFormatter().type_printers
+_REPR = _printers[int]
+"""What IPython writes them with."""
 _TEXT = "text/plain"
 _PRINTERS = ("type_printers", "singleton_printers", "deferred_printers")
 _OWN = frozenset(
