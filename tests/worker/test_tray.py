@@ -44,9 +44,9 @@ def interrupt(worker: WorkerDouble, job: int) -> None:
 
 
 def test_a_cell_that_ends_well_is_followed_by_the_one_in_the_tray(worker: WorkerDouble) -> None:
-    first = worker.submit(f"{WAIT}; x = 1; x")
     second = worker.lend("x + 1")
     third = worker.lend("x + 2")
+    first = worker.submit("x = 1; x")
     assert end_of(worker, first).took_next
     assert worker.wait(second).result == "2"
     assert end_of(worker, second).took_next
@@ -57,18 +57,20 @@ def test_a_cell_that_ends_well_is_followed_by_the_one_in_the_tray(worker: Worker
 
 
 def test_the_largest_cell_that_is_lent_is_taken_whole(worker: WorkerDouble) -> None:
-    first = worker.submit(WAIT)
     second = worker.lend(f"len('{'x' * (LARGEST_BYTES - 200)}')")
+    first = worker.submit("1")
     assert end_of(worker, first).took_next
     assert worker.wait(second).result == str(LARGEST_BYTES - 200)
 
 
 def test_the_end_of_a_cell_comes_before_all_that_the_next_one_says(worker: WorkerDouble) -> None:
-    first = worker.submit(f"{WAIT}; print('one')")
     second = worker.lend("print('two'); import os; _ = os.write(1, b'c')")
+    first = worker.submit("print('one')")
     worker.wait(second)
-    jobs = [m.job for m in worker.all if isinstance(m, Stream | Finished) and m.job >= first]
-    assert jobs == sorted(jobs)
+    said = [m.job for m in worker.all if isinstance(m, Stream | Finished)]
+    jobs = [job for job in said if job in (first, second)]
+    assert jobs == sorted(jobs, key=[first, second].index)
+    assert set(jobs) == {first, second}
     assert worker.jobs[second].text() == "two\nc"
 
 
@@ -82,9 +84,8 @@ ENDS = {
 
 @pytest.mark.parametrize("end", ENDS)
 def test_the_next_cell_stays_where_its_turn_is_not_certain(worker: WorkerDouble, end: str) -> None:
-    code = f"{WAIT}\n{ENDS[end]}" if end != "concurrency mode" else ENDS[end]
-    first = worker.submit(code)
     second = worker.lend("ran = True")
+    first = worker.submit(ENDS[end])
     assert not end_of(worker, first).took_next
     assert worker.take_back()
     assert "ran" not in worker.run("print(*globals())").text().split()
@@ -92,8 +93,8 @@ def test_the_next_cell_stays_where_its_turn_is_not_certain(worker: WorkerDouble,
 
 
 def test_an_error_that_stops_nothing_is_followed_by_the_next(worker: WorkerDouble) -> None:
-    first = worker.submit(f"{WAIT}; 1 / 0", stop_on_error=False)
     second = worker.lend("1 + 1")
+    first = worker.submit("1 / 0", stop_on_error=False)
     assert end_of(worker, first).took_next
     assert worker.wait(second).result == "2"
 
@@ -133,23 +134,23 @@ def test_comm_messages_that_came_before_go_first(worker: WorkerDouble) -> None:
 
 
 def test_tasks_of_the_event_loop_go_on_between_two_cells(worker: WorkerDouble) -> None:
+    second = worker.lend("print(done)")
     first = worker.submit(
         "import asyncio\n"
         "async def later():\n"
         "    global done\n"
         "    done = True\n"
-        f"done = False; {WAIT}; task = asyncio.ensure_future(later())"
+        "done = False; task = asyncio.ensure_future(later())"
     )
-    second = worker.lend("print(done)")
     assert end_of(worker, first).took_next
     assert worker.wait(second).text() == "True\n"
 
 
 def test_a_forked_child_takes_nothing(worker: WorkerDouble) -> None:
-    first = worker.submit(
-        f"import os; {WAIT}\npid = os.fork()\nif pid: _ = os.waitpid(pid, 0)\nprint(pid > 0)"
-    )
     second = worker.lend("print('once')")
+    first = worker.submit(
+        "import os\npid = os.fork()\nif pid: _ = os.waitpid(pid, 0)\nprint(pid > 0)"
+    )
     assert end_of(worker, first).took_next
     assert worker.wait(second).text() == "once\n"
     assert worker.run("1").result == "1"
