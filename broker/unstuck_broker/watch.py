@@ -22,11 +22,15 @@ if TYPE_CHECKING:
     from unstuck.config import Config
     from unstuck.protocol import Pong
     from unstuck_broker.events import Event
+    from unstuck_broker.reason import Reason
     from unstuck_broker.supervisor import Supervisor
 
 _PING_S = 1.0
 _LIMITS_S = 0.1
 """An allocation of gigabytes takes longer than this to be filled."""
+_SURE_S = 0.05
+"""A copy of the worker is taken for a part of its tree until it has reported, milliseconds after
+its fork: what exceeds a limit is looked at again after this."""
 
 
 class Watch:
@@ -79,21 +83,28 @@ class Watch:
         """Forget what the last worker was asked."""
         self._answered = self._asked
 
-    def _watch_limits(self) -> None:
+    def _watch_limits(self, reason: Reason | None = None, delay_s: float = _LIMITS_S) -> None:
         """Look at the tree from now on, busy or not, while there are limits."""
         is_limited = self._config.memory_bytes or self._config.processes
-        later = self._loop.call_later(_LIMITS_S, self._on_limits) if is_limited else None
+        later = self._loop.call_later(delay_s, self._on_limits, reason) if is_limited else None
         self._limits = later
 
-    def _on_limits(self) -> None:
-        self._watch_limits()
+    def _on_limits(self, before: Reason | None) -> None:
+        """Tell what exceeds a limit, and did so ``before``."""
+        reason = self._exceeded()
+        is_new = reason is not None and before is None
+        self._watch_limits(reason, _SURE_S if is_new else _LIMITS_S)
+        if reason is not None and not is_new:
+            self._emit(LimitExceeded(reason))
+
+    def _exceeded(self) -> Reason | None:
         config = self._config
         pids = self._supervisor.pids()
         if config.processes and len(pids) > config.processes:
-            self._emit(LimitExceeded(over_limit(Why.PROCESSES, len(pids), config.processes)))
-            return
+            return over_limit(Why.PROCESSES, len(pids), config.processes)
         if config.memory_bytes and (used := sum(map(_resident_bytes, pids))) > config.memory_bytes:
-            self._emit(LimitExceeded(over_limit(Why.MEMORY, used, config.memory_bytes)))
+            return over_limit(Why.MEMORY, used, config.memory_bytes)
+        return None
 
 
 def _resident_bytes(pid: int) -> int:
