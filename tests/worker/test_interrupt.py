@@ -155,6 +155,20 @@ def test_a_cell_that_swallows_one_interrupt_is_ended_by_the_next(worker: WorkerD
     assert_ends(worker, job)
 
 
+def test_an_interrupt_that_cuts_the_traceback_of_another_is_shown_itself(
+    worker: WorkerDouble,
+) -> None:
+    outputs = worker.run(
+        "import unstuck_worker.shell as place\n"
+        "def cut(error):\n"
+        "    raise KeyboardInterrupt\n"
+        "place.is_deep = cut\n"
+        "raise KeyboardInterrupt"
+    )
+    assert_interrupted(outputs)
+    assert_works(worker)
+
+
 def test_an_await_that_swallows_the_interrupt_can_go_on_awaiting(worker: WorkerDouble) -> None:
     code = (
         "import asyncio\ntry:\n    print('busy')\n    await asyncio.sleep(100)\n"

@@ -14,7 +14,7 @@ from unstuck.protocol import Outcome
 from unstuck_worker.content import encode, encode_user
 from unstuck_worker.job import Reply
 from unstuck_worker.tags import error_message, stops_on_error
-from unstuck_worker.tracebacks import USER_FAILURES
+from unstuck_worker.tracebacks import USER_FAILURES, hide_our_frames
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import ExecutionResult
@@ -98,17 +98,27 @@ class Execution:
 
     def _describe_failure(self, error: BaseException) -> dict[str, Any]:
         """Show an error that came past IPython, such as a KeyboardInterrupt at the very end."""
-        shell = self._shell
         cell: Cell | None = self._context.cell
         if cell is not None and cell.error is not None and isinstance(error, Exception):
             return _error_content(
                 None, cell
             )  # Of a cell's error that was shown: a bad ``__str__``.
-        try:
-            shell.showtraceback((type(error), error, error.__traceback__))
-        except BaseException as again:  # noqa: BLE001  (a second interrupt, while the first is shown)
-            error = again
+        self._shell.showtraceback((type(error), error, error.__traceback__))
         return _error_content(error, self._context.cell)
+
+    def fail(self, error: BaseException) -> Reply:
+        """Make the reply where `run` was cut short at its end: a second interrupt does that.
+
+        Here none reaches the job any more.
+        """
+        cell: Cell | None = self._context.cell
+        if cell is None or cell.error is None:
+            self._shell.show_plainly(error, hide_our_frames(error, error.__traceback__))
+        try:
+            request = _decoder.decode(self._context.content)
+        except msgspec.MsgspecError:
+            request = ExecuteRequest("")
+        return self._make_reply(request, _error_content(error, cell))
 
     def _make_reply(self, request: ExecuteRequest, content: dict[str, Any]) -> Reply:
         cell: Cell | None = self._context.cell

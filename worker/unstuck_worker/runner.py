@@ -72,7 +72,8 @@ class Runner:
             with running.scope:
                 reply = await Steps(running, self._serve(running))
         except BaseException as error:  # noqa: BLE001  (the end of a job, whatever ended it)
-            reply = running.reply or describe_error(error)
+            running.end()
+            reply = running.reply or self._fail(running, error)
         self.end(running, reply)
         if is_queue:
             set_queue_job(None)
@@ -130,6 +131,11 @@ class Runner:
         else:
             running.reply = self._introspect(context)
         return running.reply
+
+    def _fail(self, running: RunningJob, error: BaseException) -> Reply:
+        if running.context.kind is MsgType.execute_request:
+            return Execution(self.shell, running, self.session).fail(error)
+        return describe_error(error)
 
     async def _handle_comm(self, context: JobContext) -> None:
         """Hand a comm message to its handler, which shows its own errors."""

@@ -57,6 +57,7 @@ from unstuck_worker.traps import LastingBuiltinTrap, LastingDisplayTrap
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
     from contextvars import Token
+    from types import TracebackType
 
     from IPython.core.interactiveshell import ExecutionResult
 
@@ -300,7 +301,11 @@ class UnstuckShell(InteractiveShell):
             return
         if cell is None or cell.error is not None:
             return
-        self._showtraceback(etype, value, format_plainly(etype, value, trace))
+        self.show_plainly(value, trace)
+
+    def show_plainly(self, error: BaseException, trace: TracebackType | None) -> None:
+        """Publish an error as Python prints it: that takes no time and runs little code."""
+        self._showtraceback(type(error), error, format_plainly(type(error), error, trace))
 
     @override
     def _showtraceback(self, etype: Any, evalue: Any, stb: list[str]) -> None:
