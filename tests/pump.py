@@ -119,7 +119,8 @@ def make_word(number: int, **more: Any) -> CopyReady:  # noqa: ANN401 - of any f
         "name": "", "cell": 1, "kind": "promotable", "reasons": [], "lost": [],
         "taken_at": 1e9, "history_session": 1, "is_faithful": True,
     }  # fmt: skip
-    return CopyReady(number=number, pid=9000 + number, **{**fields, **more})
+    pid = more.pop("pid", 9000 + number)
+    return CopyReady(number=number, pid=pid, **{**fields, **more})
 
 
 class Pump:

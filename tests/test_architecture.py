@@ -86,6 +86,7 @@ SHARED_WITH_BROKER = {
     "unstuck.config",
     "unstuck.errors",
     "unstuck.heap",
+    "unstuck.lifeline",
     "unstuck.protocol",
     "unstuck.runmode",
     "unstuck.stack",

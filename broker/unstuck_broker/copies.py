@@ -47,6 +47,8 @@ class Copy(Struct, eq=False):
     """What dropping it would free; -1 where nobody has measured."""
     unfinished: frozenset[int] = frozenset()
     """Execution counts of the cells that ran at its moment."""
+    spare: CopyReady | None = None
+    """What a second process of it said, which stays when the first becomes the worker."""
     is_aside: bool = False
     """The present does not come from it: it was taken after the moment of a later rewind."""
 
@@ -134,15 +136,29 @@ class Copies:
             count: how many named copies are kept.
         """
         copy = self._copies.get(word.number)
+        if copy is not None and copy.word is not None and word.is_spare:
+            copy.spare = word
+            return []
         if copy is None or copy.word is not None:
             return [word.number]
         copy.word = word
         copy.name = word.name
         return self._take_out(superfluous(self.ready(), count))
 
-    def forget(self, number: int) -> None:
-        """Take out a copy that has ended."""
-        self._copies.pop(number, None)
+    def forget(self, number: int, pid: int | None = None) -> None:
+        """Take out a copy that has ended, or is to be the worker; its spare stands in for it.
+
+        Args:
+            number: of the copy.
+            pid: the process that has ended; None for the first of the copy.
+        """
+        copy = self._copies.get(number)
+        if copy is None or copy.spare is None:
+            self._copies.pop(number, None)
+            return
+        if pid != copy.spare.pid:
+            copy.word = copy.spare
+        copy.spare = None
 
     def forget_unborn(self) -> None:
         """Take out what was being made when the worker died."""

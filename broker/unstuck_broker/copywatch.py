@@ -15,7 +15,7 @@ from unstuck_broker.events import CopiesMeasured, Event
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection, Mapping
 
     from unstuck.config import Config
     from unstuck_broker.dormant import Dormant
@@ -74,7 +74,7 @@ class CopyWatch:
         order = pids, self._supervisor.pid, self._config.snapshot_memory_bytes
         threading.Thread(target=self._measure, args=order, daemon=True).start()
 
-    def _measure(self, pids: dict[int, int], worker: int | None, allowed_bytes: int) -> None:
+    def _measure(self, pids: dict[int, list[int]], worker: int | None, allowed_bytes: int) -> None:
         """Measure, in a thread of its own."""
         began_s = time.monotonic()
         measured = measure(pids, worker, allowed_bytes)
@@ -88,28 +88,35 @@ class CopyWatch:
             self._emit(measured)
 
 
-def measure(pids: dict[int, int], worker: int | None, allowed_bytes: int) -> CopiesMeasured | None:
+def measure(
+    pids: Mapping[int, Collection[int]], worker: int | None, allowed_bytes: int
+) -> CopiesMeasured | None:
     """Measure copies beside their worker; None where a process has ended meanwhile.
 
     Args:
-        pids: of the copies, by number.
+        pids: of the copies, by number; two for one with a spare.
         worker: its pid, if there is one.
         allowed_bytes: what the copies may cost; 0: a share of the machine's memory.
     """
-    found = {number: read_memory(pid) for number, pid in pids.items()}
-    copies = {number: memory for number, memory in found.items() if memory is not None}
+    found = {number: list(filter(None, map(read_memory, few))) for number, few in pids.items()}
+    copies = {number: memories for number, memories in found.items() if memories}
     original = None if worker is None else read_memory(worker)
     if not copies or original is None:
         return None
-    all_bytes = sum(copy.shared_bytes for copy in copies.values()) + original.shared_bytes
-    private_bytes = sum(copy.private_bytes for copy in copies.values())
+    each = [memory for memories in copies.values() for memory in memories]
+    all_bytes = sum(memory.shared_bytes for memory in each) + original.shared_bytes
+    private_bytes = sum(memory.private_bytes for memory in each)
     total_bytes = max(private_bytes, all_bytes - original.resident_bytes)
     machine_bytes, free_bytes = read_machine()
     budget_bytes = allowed_bytes or int(machine_bytes * _DEFAULT_SHARE)
     missing_bytes = int(machine_bytes * _SPARE_SHARE) - free_bytes
     if missing_bytes > 0:
         budget_bytes = min(budget_bytes, max(0, total_bytes - missing_bytes))
-    by_number = {number: copy.private_bytes for number, copy in copies.items()}
+    by_number = {n: sum(one.private_bytes for one in few) for n, few in copies.items()}
+    # What is in no worker and in no copy alone is what copies share with their spares.
+    doubled = [number for number, memories in copies.items() if len(memories) > 1]
+    for number in doubled:
+        by_number[number] += (total_bytes - private_bytes) // len(doubled)
     return CopiesMeasured(by_number, total_bytes, budget_bytes)
 
 

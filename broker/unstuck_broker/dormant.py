@@ -17,6 +17,8 @@ import struct
 import sys
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from unstuck.codec import Decoder, encode
 from unstuck.errors import WireError
 from unstuck.protocol import CopyReady, Donate, FromCopy, Promote, Receive
@@ -90,6 +92,8 @@ class Dormant:
         """The newest fork that has come back."""
         self._appeared = 0
         """The newest copy that has reported."""
+        self.private: frozenset[tuple[int, int]] = frozenset()
+        """What the worker had open at its moment, and nobody else can want; see `CopyReady`."""
         self._expected_until_s = 0.0
         self._listener: socket.socket | None = None
         if address and sys.platform == "linux":
@@ -105,10 +109,13 @@ class Dormant:
         """Name the processes."""
         return frozenset(self._connections)
 
-    def processes(self) -> dict[int, int]:
-        """Give the pid of each copy that has reported, by its number."""
-        found = self._connections.values()
-        return {copy.number: copy.pid for copy in found if copy.number is not None}
+    def processes(self) -> dict[int, list[int]]:
+        """Give the pids of each copy that has reported, and of its spare, by its number."""
+        found: dict[int, list[int]] = {}
+        for copy in self._connections.values():
+            if copy.number is not None:
+                found.setdefault(copy.number, []).append(copy.pid)
+        return found
 
     def expect(self, number: int) -> None:
         """Take note that a fork has come back: its copy will report in a moment."""
@@ -137,6 +144,7 @@ class Dormant:
         copy = self._take(number)
         ends = Ends()
         try:
+            order = msgspec.structs.replace(order, is_guarded=number in self.processes())
             frame = b"".join(encode(order))
             socket.send_fds(copy.sock, [frame], ends.worker_fds())
             copy.go_on()
@@ -167,9 +175,9 @@ class Dormant:
         copy.close()
 
     def drop(self, numbers: tuple[int, ...]) -> None:
-        """Kill copies."""
+        """Kill copies, and their spares."""
         for number in numbers:
-            with contextlib.suppress(ProcessLookupError):
+            while number in self.processes():
                 copy = self._take(number)
                 copy.kill()
                 copy.close()
@@ -221,11 +229,12 @@ class Dormant:
             copy.kill()
             copy.close()
             if copy.number is not None:
-                self._emit(CopyGone(copy.number))
+                self._emit(CopyGone(copy.number, copy.pid))
             return
         for word in words:
             copy.number, copy.name = word.number, word.name
             self._appeared = max(self._appeared, word.number)
+            self.private = frozenset(word.private)
             self._emit(CopyAppeared(word))
 
     def _take(self, number: int) -> Connection:

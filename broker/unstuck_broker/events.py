@@ -92,9 +92,10 @@ class CopyAppeared(Struct, frozen=True):
 
 
 class CopyGone(Struct, frozen=True):
-    """A dormant copy has ended by itself."""
+    """A dormant copy, or its spare, has ended by itself."""
 
     number: int
+    pid: int
 
 
 class CopiesMeasured(Struct, frozen=True):

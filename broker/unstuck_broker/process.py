@@ -14,7 +14,7 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
 _FIRST_FD = 3
 """The worker's: 3 main lane, 4 thread, 5 output, 6 sync, 7 stacks, 8 tray, 9 template."""
@@ -34,7 +34,7 @@ class WorkerProcess:
         stdout_fd, stderr_fd: read ends of what C code and child processes write to fd 1 and 2.
         stack_fd: read end of the pipe that faulthandler writes stacks into.
         sync_fd: a page shared with the worker, see `unstuck_broker.pipes`.
-        exit_status: as waitpid gives it, once the process has been reaped.
+        exit_status: as waitpid gives it, once the process has been reaped, or is about to end.
     """
 
     __slots__ = (
@@ -68,6 +68,14 @@ class WorkerProcess:
             # One that has asked to be traced (``PTRACE_TRACEME``) reports its stops here, too.
             if pid and not os.WIFSTOPPED(status):
                 self.exit_status = status
+        return self.exit_status is not None
+
+    def is_dying(self, private: Collection[tuple[int, int]]) -> bool:
+        """Tell whether it runs no more, though it cannot be reaped yet; see `deathwatch`."""
+        if self.exit_status is None:
+            from unstuck_broker.deathwatch import exit_status  # noqa: PLC0415 - not at the start
+
+            self.exit_status = exit_status(self.pid, private)
         return self.exit_status is not None
 
     def signal(self, number: int) -> None:

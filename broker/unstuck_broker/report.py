@@ -61,6 +61,7 @@ def _snapshot(copy: Copy) -> dict[str, Any]:
         "number": copy.number,
         "name": copy.name,
         "pid": word.pid,
+        "spare_pid": None if copy.spare is None else copy.spare.pid,
         "cell": copy.cell,
         "taken_at": word.taken_at,
         "kind": word.kind,

@@ -125,8 +125,8 @@ class Revival:
         match event:
             case CopyAppeared(word):
                 self._drop(self.copies.appear(word, self._core.config.snapshot_count))
-            case CopyGone(number):
-                self.copies.forget(number)
+            case CopyGone(number, pid):
+                self.copies.forget(number, pid)
             case CopiesMeasured(memory, total_bytes, budget_bytes):
                 self._drop(self.copies.measured(memory, total_bytes, budget_bytes))
             case OutputsHeld(held):

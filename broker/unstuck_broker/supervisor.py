@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import os
 import signal
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
@@ -31,6 +32,7 @@ from unstuck.protocol import (
 from unstuck.stack import STACK_SIGNAL
 from unstuck_broker import tree
 from unstuck_broker.actions import Lane
+from unstuck_broker.deathwatch import DeathWatch
 from unstuck_broker.dormant import DONATION_S, PROMOTION_S
 from unstuck_broker.events import Event, FromWorker, PipeText, StackTaken, Ticked, WorkerExited
 from unstuck_broker.lane import LaneReader, LaneWriter
@@ -50,6 +52,9 @@ if TYPE_CHECKING:
 _EOF_GRACE_S = 0.2
 """A dying process closes its lanes a moment before its exit can be seen."""
 _NO_PIDFD_POLL_S = 0.05
+_DYING_LOOK_S = 0.0005
+_DYING_LOOKS = 20
+"""A thread that was in a system call takes a moment to hear that its process is killed."""
 _STOP_PONG_S = 0.3
 """A worker whose GIL is held cannot run ``finally`` blocks: it is killed after this."""
 _LANE_SLICES = 8
@@ -138,6 +143,7 @@ class Supervisor:
         self._stacks = Stacks(loop, process.stack_fd, self._take_stacks)
         if self.paused:
             self.pause()
+        self._death_watch = DeathWatch(loop, process.sync_fd, partial(self._on_dying, process))
         self._exit_fd = watch_fd(process.pid)
         if self._exit_fd is not None:
             loop.add_reader(self._exit_fd, self._on_exit)
@@ -333,6 +339,7 @@ class Supervisor:
                 self._stop_timer.cancel()
             case Snapshotted(number):
                 self._dormant.expect(number)
+                self._death_watch.begin()
             case NewPipes(_job, parent_header):
                 fds = self._output.take_fds()
                 if fds is not None:
@@ -368,6 +375,15 @@ class Supervisor:
             self._on_exit()
         else:
             self._later(_NO_PIDFD_POLL_S, self._poll_exit)
+
+    def _on_dying(self, process: WorkerProcess, looks: int = _DYING_LOOKS) -> None:
+        """Go on with a copy while the system gives back the dead worker's memory."""
+        if process is not self._process or process.reap() or self._reason is STOP:
+            return  # Its end is seen by `_on_exit`; who was asked to end is waited for.
+        if process.is_dying(self._dormant.private):
+            self._on_exit()
+        elif looks:
+            self._later(_DYING_LOOK_S, self._on_dying, process, looks - 1)
 
     def _on_exit(self) -> None:
         """Read what it left, kill what it left, and tell."""

@@ -405,7 +405,7 @@ ToBroker = (
 
 
 class CopyReady(_Message, frozen=True, tag="copy_ready"):
-    """The first and only word of a dormant copy."""
+    """The first and only word of a dormant copy, and of its spare."""
 
     number: int
     """Of the `Snapshotting` that it comes from."""
@@ -422,6 +422,10 @@ class CopyReady(_Message, frozen=True, tag="copy_ready"):
     history_session: int
     is_faithful: bool
     """Promotable, and nothing is lost."""
+    private: list[tuple[int, int]] = []
+    """Device and inode of what the worker has open and nobody else can want or wait for."""
+    is_spare: bool = False
+    """A copy of this number is there already; this one stays when that one becomes the worker."""
 
 
 class Promote(_Message, frozen=True, tag="promote"):
@@ -438,6 +442,8 @@ class Promote(_Message, frozen=True, tag="promote"):
     snapshot_floor: int
     """The numbers of snapshots go on after this."""
     settings: dict[str, Any]
+    is_guarded: bool = False
+    """Its spare stays: what this copy holds is not lost if it dies at once."""
 
 
 class Donate(_Message, frozen=True, tag="donate"):

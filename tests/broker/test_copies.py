@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -51,6 +52,46 @@ def test_the_newest_copy_from_before_the_last_cell_is_kept_for_a_rewind() -> Non
     assert found.number == 2
     assert add(copies, 4) == [3]
     assert numbers(copies) == [2, 4]
+
+
+def test_a_spare_stays_when_its_copy_becomes_the_worker() -> None:
+    copies = Copies()
+    add(copies, 1)
+    assert copies.appear(make_word(1, is_spare=True, pid=8001), 3) == []
+    run_cell(copies, 1)
+    copy = copies.newest()
+    assert copy is not None
+    copies.forget(1)
+    assert copies.promoted(copy) == []
+    assert numbers(copies) == [1]
+    assert copy.is_current
+    assert copy.word is not None
+    assert copy.word.pid == 8001
+    copies.forget(1)
+    assert numbers(copies) == []
+
+
+@pytest.mark.parametrize(("ended", "left"), [(9001, 8001), (8001, 9001)])
+def test_of_a_copy_and_its_spare_either_may_end(ended: int, left: int) -> None:
+    copies = Copies()
+    add(copies, 1)
+    copies.appear(make_word(1, is_spare=True, pid=8001), 3)
+    copies.forget(1, ended)
+    copy = copies.newest()
+    assert copy is not None
+    assert copy.word is not None
+    assert (copy.word.pid, copy.spare) == (left, None)
+    copies.forget(1, left)
+    assert numbers(copies) == []
+
+
+def test_a_spare_of_a_copy_that_nobody_keeps_is_dropped() -> None:
+    copies = Copies()
+    add(copies, 1)
+    add(copies, 2)
+    assert copies.appear(make_word(1, is_spare=True), 3) == [1]
+    assert copies.appear(make_word(3, is_spare=True), 3) == [3]
+    assert numbers(copies) == [2]
 
 
 def test_of_named_copies_the_newest_are_kept_and_one_of_each_name() -> None:

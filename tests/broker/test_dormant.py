@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from e2e.spec import SOURCE_PATH
+from unstuck.protocol import Promote
 from unstuck_broker import copywatch
 from unstuck_broker.dormant import Dormant
 from unstuck_broker.events import CopyAppeared, CopyGone, Event
@@ -24,14 +25,18 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="snapshots need 
 WAIT_S = 20.0
 COPY = """
 import os, socket, sys
-from unstuck.codec import encode
-from unstuck.protocol import CopyReady
+from unstuck.codec import Decoder, encode
+from unstuck.protocol import CopyReady, ToCopy
 address, number, pid = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]) or os.getpid()
+then, is_spare = sys.argv[4], sys.argv[5] == "spare"
 connection = socket.socket(socket.AF_UNIX)
 connection.connect(f"\\0{address}")
-word = CopyReady(number, pid, "", 1, "promotable", [], [], 0.0, 1, True)
+word = CopyReady(number, pid, "", 1, "promotable", [], [], 0.0, 1, True, [(1, 2)], is_spare)
 connection.sendall(b"".join(encode(word)))
-sys.stdin.read() if sys.argv[4] == "stays" else None
+if then == "tells":
+    (order,) = Decoder(ToCopy).feed(connection.recv(1 << 18))
+    print(order.is_guarded, flush=True)
+sys.stdin.read() if then != "ends" else None
 """
 
 
@@ -45,11 +50,14 @@ class Site:
         self.dormant = Dormant(self.loop, self.address, self.events.append)
         self.processes: list[subprocess.Popen[bytes]] = []
 
-    def start(self, number: int, *, pid: int = 0, then: str = "stays") -> subprocess.Popen[bytes]:
-        """Start a process that reports as a copy."""
+    def start(
+        self, number: int, *, pid: int = 0, then: str = "stays", kind: str = "first"
+    ) -> subprocess.Popen[bytes]:
+        """Start a process that reports as a copy, or as a "spare"."""
         process = subprocess.Popen(
-            [sys.executable, "-c", COPY, self.address, str(number), str(pid), then],
+            [sys.executable, "-c", COPY, self.address, str(number), str(pid), then, kind],
             stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
             env={**os.environ, "PYTHONPATH": SOURCE_PATH},
         )
         self.processes.append(process)
@@ -91,7 +99,8 @@ def test_a_copy_that_reports_is_known_until_it_is_dropped() -> None:
         process = site.start(3)
         await site.wait(lambda: site.appeared() == [3])
         assert site.dormant.pids() == {process.pid}
-        assert site.dormant.processes() == {3: process.pid}
+        assert site.dormant.processes() == {3: [process.pid]}
+        assert site.dormant.private == {(1, 2)}
         site.dormant.drop((3, 99))
         await site.wait(lambda: process.poll() is not None)
         assert process.returncode == -9
@@ -103,11 +112,60 @@ def test_a_copy_that_reports_is_known_until_it_is_dropped() -> None:
 
 def test_a_copy_that_ends_by_itself_is_gone() -> None:
     async def check(site: Site) -> None:
-        site.start(4, then="ends")
-        await site.wait(lambda: CopyGone(4) in site.events)
+        process = site.start(4, then="ends")
+        await site.wait(lambda: CopyGone(4, process.pid) in site.events)
         assert site.dormant.pids() == frozenset()
 
     run(check)
+
+
+@pytest.mark.parametrize("kinds", [["first"], ["first", "spare"]])
+def test_a_copy_is_told_whether_its_spare_stays(kinds: list[str]) -> None:
+    async def check(site: Site) -> None:
+        processes: list[subprocess.Popen[bytes]] = []
+        for count, kind in enumerate(kinds, 1):
+            processes.append(site.start(5, then="tells", kind=kind))
+            await site.wait(lambda count=count: site.appeared() == [5] * count)  # type: ignore[misc]
+        first, *spares = processes
+        process = site.dormant.promote(5, Promote(0, 0, 0, {}))
+        process.close()
+        assert first.stdout is not None
+        assert first.stdout.readline().split() == [str(bool(spares)).encode()]
+        assert process.pid == first.pid
+        assert site.dormant.pids() == {spare.pid for spare in spares}
+        site.dormant.drop((5,))
+        for spare in spares:
+            await site.wait(lambda spare=spare: spare.poll() is not None)  # type: ignore[misc]
+        assert first.poll() is None
+
+    run(check)
+
+
+def test_a_copy_is_dropped_with_its_spare() -> None:
+    async def check(site: Site) -> None:
+        processes = [site.start(5)]
+        await site.wait(lambda: site.appeared() == [5])
+        processes.append(site.start(5, kind="spare"))
+        await site.wait(lambda: site.appeared() == [5, 5])
+        site.dormant.drop((5,))
+        for process in processes:
+            await site.wait(lambda process=process: process.poll() is not None)  # type: ignore[misc]
+        assert site.dormant.processes() == {}
+
+    run(check)
+
+
+def test_what_a_copy_shares_with_its_spare_is_what_it_costs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # The worker has written anew 60 of 100 bytes; all three share the rest.
+    copy = copywatch.Memory(60 // 2 + 40 // 3, 0, 100)
+    known = {1: copywatch.Memory(60 + 40 // 3, 60, 100), 2: copy, 3: copy}
+    monkeypatch.setattr(copywatch, "read_memory", known.__getitem__)
+    measured = copywatch.measure({7: [2, 3]}, 1, 10**9)
+    assert measured is not None
+    assert measured.memory[7] == measured.total_bytes
+    assert 55 <= measured.total_bytes <= 60
 
 
 def test_who_reports_for_another_process_is_killed() -> None:
@@ -154,13 +212,13 @@ def test_the_cost_of_copies_is_measured_beside_their_worker() -> None:
         assert measured.total_bytes >= measured.memory[7]
         site.dormant.drop((7,))
         await site.wait(lambda: process.poll() is not None)
-        assert copywatch.measure({7: process.pid}, os.getpid(), 0) is None
+        assert copywatch.measure({7: [process.pid]}, os.getpid(), 0) is None
 
     run(check)
 
 
 def test_without_a_setting_copies_may_cost_a_share_of_the_machine() -> None:
-    measured = copywatch.measure({1: os.getpid()}, os.getpid(), 0)
+    measured = copywatch.measure({1: [os.getpid()]}, os.getpid(), 0)
     assert measured is not None
     total_bytes, free_bytes = copywatch.read_machine()
     assert 0 < free_bytes <= total_bytes

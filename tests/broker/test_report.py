@@ -59,6 +59,7 @@ def test_snapshots_are_told_with_their_processes(pump: Pump) -> None:
             "number": 1,
             "name": "clean",
             "pid": 9001,
+            "spare_pid": None,
             "cell": 1,
             "taken_at": 5.0,
             "kind": "promotable",

@@ -200,7 +200,7 @@ def test_when_no_copy_gets_up_all_is_lost_and_the_cell_says_so(pump: Pump) -> No
 
 def test_a_copy_that_has_ended_is_not_counted_on(pump: Pump) -> None:
     pump.snapshot(1)
-    pump.feed(CopyGone(1))
+    pump.feed(CopyGone(1, 9001))
     pump.execute("m1")
     assert evalues(pump.die()) == [LOST]
 

@@ -70,7 +70,7 @@ class KernelWithCopies(Kernel):
     def a_copy_ends(self, at: int) -> None:
         number = sorted(self.pump.copies)[at % len(self.pump.copies)]
         self.pump.copies.remove(number)
-        self.pump.feed(CopyGone(number))
+        self.pump.feed(CopyGone(number, 9000 + number))
 
     @precondition(lambda self: self.pump.copies)
     @rule(size=st.integers(0, 9), budget=st.integers(0, 20))

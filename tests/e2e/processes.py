@@ -44,9 +44,15 @@ def worker(kernel: Kernel) -> psutil.Process:
 
 
 def copies(kernel: Kernel) -> list[int]:
-    """List the process ids of the snapshots."""
-    state = kernel.request("state_request", channel="control").content
-    return [int(snapshot["pid"]) for snapshot in state["snapshots"]]
+    """List the process ids of the snapshots, and of their spares."""
+    snapshots = kernel.request("state_request", channel="control").content["snapshots"]
+    return [snapshot["pid"] for snapshot in snapshots] + spares(kernel)
+
+
+def spares(kernel: Kernel) -> list[int]:
+    """List the process ids of the second processes of snapshots."""
+    snapshots = kernel.request("state_request", channel="control").content["snapshots"]
+    return [pid for snapshot in snapshots if (pid := snapshot["spare_pid"]) is not None]
 
 
 def template(kernel: Kernel) -> psutil.Process:

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
-from e2e.processes import GIL_HELD, copies, live, wait_until_gone, worker
+from e2e.processes import GIL_HELD, copies, live, spares, wait_until_gone, worker
 from e2e.snapshots import ON_LINUX, account, hang, rows, wait_for_snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from conftest import StartKernel
     from e2e.kernel_client import Kernel
@@ -171,6 +172,31 @@ def test_a_thread_cell_that_hangs_right_after_two_deaths_costs_nothing_but_itsel
     told = account(hang(kernel, f"##thread\nx.clear()\n{GIL_HELD}"))
     assert (told["missing_cells"], told["lost"]) == ([], [])
     assert kernel.evaluate("x") == "[1, 2]"
+
+
+def test_a_large_session_survives_one_death_right_after_another(start_kernel: StartKernel) -> None:
+    kernel = start_kernel()
+    kernel.run_ok("data = bytearray(b'x') * (400 << 20)")
+    wait_for_snapshot(kernel)
+    kernel.wait(lambda: bool(spares(kernel)), "spare")
+    for _ in range(4):
+        told = account(kernel.run("data[0] = 0; import os; os.abort()"))
+        assert told["missing_cells"] == []
+    assert kernel.evaluate("(data[0], len(data))") == str((ord("x"), 400 << 20))
+
+
+def test_a_lock_of_the_dead_worker_is_free_when_its_copy_goes_on(
+    start_kernel: StartKernel, tmp_path: Path
+) -> None:
+    kernel = start_kernel()
+    lock = f"import fcntl; held = open({str(tmp_path / 'lock')!r}, 'w'); fcntl.flock(held, 6)"
+    kernel.run_ok("data = bytearray(b'x') * (1 << 30)")
+    for _ in range(3):
+        wait_for_snapshot(kernel)
+        kernel.wait(lambda: bool(spares(kernel)), "spare")
+        # To give back its memory takes the system longer than it takes to go on with the spare.
+        kernel.run(f"{lock}; import os; os.kill(os.getpid(), 9)")
+        kernel.run_ok(lock)
 
 
 def test_a_copy_that_somebody_has_stopped_comes_back(kernel: Kernel) -> None:

@@ -172,7 +172,14 @@ class SnapshotDouble(WorkerDouble):
         while not self.is_closed:
             self.pump(0.05)
 
-    def promote(self, copy: Copy | None = None, *, cell_floor: int = 0, waiting: str = "") -> float:
+    def promote(
+        self,
+        copy: Copy | None = None,
+        *,
+        cell_floor: int = 0,
+        waiting: str = "",
+        is_guarded: bool = False,
+    ) -> float:
         """Make a copy the worker, which is dead; give how long it took in seconds.
 
         ``waiting`` is a ``##thread`` cell that is in the thread lane before the copy can read it.
@@ -182,7 +189,7 @@ class SnapshotDouble(WorkerDouble):
         theirs = self._renew_ends()
         if waiting:
             self.submit(waiting, mode=RunMode.thread)
-        floor = Promote(self._job, cell_floor, self.last(), {})
+        floor = Promote(self._job, cell_floor, self.last(), {}, is_guarded)
         chosen.send(floor, theirs)
         for fd in theirs:
             os.close(fd)

@@ -153,6 +153,7 @@ class App:
         LaneThread(
             self._thread_sock,
             self._lane,
+            self._ends[5],
             threads=self._threads,
             interrupts=self._interrupts,
             inputs=self._inputs,

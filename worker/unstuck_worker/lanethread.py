@@ -11,6 +11,7 @@ import select
 import threading
 from typing import TYPE_CHECKING, assert_never
 
+from unstuck import lifeline
 from unstuck.codec import Decoder
 from unstuck.errors import WireError
 from unstuck.jobcontext import get_kernel
@@ -53,6 +54,7 @@ class LaneThread:
         self,
         sock: socket.socket,
         lane: OutputLane,
+        page: int,
         *,
         threads: Threads,
         interrupts: Interrupts,
@@ -60,8 +62,9 @@ class LaneThread:
         count_step: Callable[[], int],
         stop: Callable[[float], None],
     ) -> None:
-        """Read ``sock``; hand what it says to the others."""
+        """Read ``sock``; hand what it says to the others; ``page`` is shared with the broker."""
         self._sock = sock
+        self._page = page
         self._lane = lane
         self._threads = threads
         self._interrupts = interrupts
@@ -79,6 +82,7 @@ class LaneThread:
 
     def run(self) -> None:
         """Serve until the broker is gone, which ends the process."""
+        lifeline.hold(self._page)
         decoder: Decoder[ToWorker] = Decoder(ToWorker)
         try:
             while self._serve_once(decoder):

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from worker.copies_double import SnapshotDouble, values
+from unstuck.protocol import Finished, Snapshotting
+from worker.copies_double import Copy, SnapshotDouble, values
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -58,6 +59,37 @@ def test_a_promoted_copy_has_a_copy_before_any_cell_in_a_thread_runs(
     assert copy.ready.lost == []
     worker.recover(copy)
     assert worker.run_after("total + 1").result == "42"
+
+
+def spares(worker: SnapshotDouble) -> list[Copy]:
+    worker.collect()
+    return [copy for copy in worker.copies if copy.ready.is_spare]
+
+
+def test_a_large_copy_has_a_spare_that_saves_it_a_fork_before_its_first_cell(
+    worker: SnapshotDouble,
+) -> None:
+    worker.run("data = bytearray(b'x') * (300 << 20)")
+    copy = worker.wait_for_copy()
+    worker.wait_for(lambda: spares(worker))
+    (spare,) = spares(worker)
+    assert spare.ready.number == copy.ready.number
+    worker.kill()
+    worker.promote(copy, is_guarded=True)
+    worker.run_after("data[0] = 1")
+    kinds = [type(message) for message in worker.all]
+    assert Snapshotting not in kinds[: kinds.index(Finished)]
+    worker.recover(spare)
+    assert worker.run_after("data[0], len(data)").result == str((ord("x"), 300 << 20))
+    kinds = [type(message) for message in worker.all]
+    assert Snapshotting in kinds[: kinds.index(Finished)], "nothing guards it any more"
+
+
+def test_a_small_copy_has_no_spare(worker: SnapshotDouble) -> None:
+    worker.run("x = 1")
+    worker.wait_for_copy()
+    worker.run("import time; time.sleep(0.5)")
+    assert spares(worker) == []
 
 
 def test_a_namespace_comes_back_with_its_identities(worker: SnapshotDouble) -> None:

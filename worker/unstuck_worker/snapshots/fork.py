@@ -7,6 +7,7 @@ and ends only by a signal or ``os._exit``: nothing of the original's may be clea
 from __future__ import annotations
 
 import gc
+import mmap
 import os
 import select
 import signal
@@ -17,6 +18,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from unstuck.codec import Decoder, encode
 from unstuck.protocol import CopyReady, Donate, Promote, ToCopy
 from unstuck.stack import STACK_SIGNAL
@@ -25,11 +28,16 @@ from unstuck_worker.snapshots import descriptors, orphan
 from unstuck_worker.snapshots.mark import Mark
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Sequence
+    from collections.abc import Callable, Collection, Generator, Sequence
+    from pathlib import Path
 
 READ_BYTES = 1 << 18
 MAX_FDS = 16
 CONNECT_S = 5.0
+LARGE_BYTES = 256 << 20
+"""A fork of so much takes 5 ms or more."""
+SPARE_S = 0.15
+SPARE_DEADLINE_S = 5.0
 _NEVER_BLOCKED = {
     signal.SIGSEGV,
     signal.SIGBUS,
@@ -74,10 +82,14 @@ class Bed:
     broker: int
     ours: Sequence[int]
     """The worker's own descriptors."""
-    ready: Callable[[int], CopyReady]
-    """Makes the copy's message to the broker, given its process id."""
+    own_files: Collection[Path]
+    """The worker's own files; their locks are held for moments, and waited for."""
+    ready: Callable[[int, descriptors.Recipes], CopyReady]
+    """Makes the copy's message to the broker, given its process id and what it let go of."""
     find_uncloseable: Callable[[], list[Any]]
     """Finds what must live for ever in a copy."""
+    wants_spare: bool
+    """A large copy shall leave a second one behind."""
 
 
 def fork_copy(bed: Bed, deadline_s: float, look: Callable[[], str]) -> Awake | None:
@@ -129,19 +141,16 @@ def _sleep(bed: Bed) -> Awake:
     """Be the copy: let go of everything, tell the broker, and wait."""
     try:
         # First: the original goes on when the child has ended, and may close a file at once.
-        recipes = descriptors.deaden(bed.ours)
-        orphan.orphan_self()
-        os.setsid()
-        if not orphan.await_adoption(bed.broker):
-            os._exit(1)
-        process.die_with_parent(bed.broker)
-        with socket.socket(socket.AF_UNIX) as connection:
-            connection.settimeout(CONNECT_S)
-            connection.connect(f"\0{bed.address}")
-            connection.settimeout(None)
-            connection.sendall(b"".join(encode(bed.ready(os.getpid()))))
-            # Now, while nobody waits for it.
-            uncloseable = bed.find_uncloseable()
+        recipes = descriptors.deaden(bed.ours, bed.own_files)
+        _go_to_broker(bed)
+        connection = _report(bed, recipes)
+        # Now, while nobody waits for it.
+        uncloseable = bed.find_uncloseable()
+        if bed.wants_spare and _is_left_alone(connection) and _fork_spare():
+            connection.close()
+            _go_to_broker(bed)
+            connection = _report(bed, recipes, is_spare=True)
+        with connection:
             order, fds = _await_order(connection)
         while signal.sigpending():
             # What came while we slept was not meant for us.
@@ -149,6 +158,47 @@ def _sleep(bed: Bed) -> Awake:
     except BaseException:  # noqa: BLE001  (nobody is there to be told: we are only a copy)
         os._exit(1)
     return Awake(order, fds, recipes, uncloseable=uncloseable)
+
+
+def _go_to_broker(bed: Bed) -> None:
+    """Become a child of the broker, in a session of its own."""
+    orphan.orphan_self()
+    os.setsid()
+    if not orphan.await_adoption(bed.broker):
+        os._exit(1)
+    process.die_with_parent(bed.broker)
+
+
+def _report(bed: Bed, recipes: descriptors.Recipes, *, is_spare: bool = False) -> socket.socket:
+    """Tell the broker that this copy is there; give the connection."""
+    connection = socket.socket(socket.AF_UNIX)
+    connection.settimeout(CONNECT_S)
+    connection.connect(f"\0{bed.address}")
+    connection.settimeout(None)
+    word = msgspec.structs.replace(bed.ready(os.getpid(), recipes), is_spare=is_spare)
+    connection.sendall(b"".join(encode(word)))
+    return connection
+
+
+def _is_left_alone(connection: socket.socket) -> bool:
+    """Say whether this copy is large, and neither wanted nor replaced for a while.
+
+    A spare then saves its worker from a fork that the next cell would wait for.
+    """
+    with open("/proc/self/statm", "rb", 0) as file:  # noqa: PTH123  (nothing more is to be loaded)
+        pages = int(file.read(256).split()[1])
+    is_large = pages * mmap.PAGESIZE > LARGE_BYTES
+    return is_large and not select.select([connection], [], [], SPARE_S)[0]
+
+
+def _fork_spare() -> bool:
+    """Leave another copy behind; True in that one. Without it this copy is as good as before."""
+    with suppress(OSError, ForkFailedError):
+        child = os.fork()
+        if not child:
+            return True
+        _await_end(child, SPARE_DEADLINE_S)
+    return False
 
 
 def _await_order(connection: socket.socket) -> tuple[Promote | Donate, list[int]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unstuck.protocol import CopyReady, Donate, SnapshotSkipped, Snapshotted, Snapshotting
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from unstuck.jobcontext import JobContext
+    from unstuck_worker.snapshots.descriptors import Recipes
     from unstuck_worker.snapshots.fork import Awake
     from unstuck_worker.snapshots.site import Site
 
@@ -58,6 +60,7 @@ class Snapshots:
         self._timer: asyncio.TimerHandle | None = None
         self._tries = 0
         self._told = ""
+        self._is_guarded = False
         executors.watch()
         hooks.spare_users()
 
@@ -237,8 +240,10 @@ class Snapshots:
     def _copy_at_once(self) -> None:
         """Take one before the first job: a client that waits for nothing may lose it as well.
 
-        Where a fork takes long the next idle moment has to do.
+        Where a fork takes long the next idle moment has to do; not where a spare is there already.
         """
+        if self._is_guarded:
+            self._stakes.taken(self._stakes.fork_s)
         while self._stakes.fork_s < AT_ONCE_S and self._decide(When.idle).take:
             if not self._take_one("", When.idle):
                 return
@@ -306,7 +311,7 @@ class Snapshots:
             try:
                 self._look.pause_pools()
                 bed = self._bed(0, "", self._site.shell.counter - 1, sight)
-                bed.address = address
+                bed.address, bed.wants_spare = address, False
                 awake = fork_copy(bed, FORK_DEADLINE_S, busy_reason)
             except ForkFailedError as error:
                 hindrance = str(error)
@@ -371,7 +376,7 @@ class Snapshots:
         taken_at = time.time()
         session = int(getattr(self._site.history, "session_number", 0) or 0)
 
-        def ready(pid: int) -> CopyReady:
+        def ready(pid: int, recipes: Recipes) -> CopyReady:
             return CopyReady(
                 number,
                 pid,
@@ -383,10 +388,15 @@ class Snapshots:
                 taken_at,
                 session,
                 is_faithful=not sight.reasons and not sight.lost,
+                private=list(recipes.private),
             )
 
         site = self._site
-        return Bed(site.address, site.broker, site.ends, ready, find_uncloseable)
+        own_files = [Path(site.history.hist_file)]
+        wants_spare = not sight.reasons
+        return Bed(
+            site.address, site.broker, site.ends, own_files, ready, find_uncloseable, wants_spare
+        )
 
     # --- in the copy ------------------------------------------------------------------------------
 
@@ -404,6 +414,7 @@ class Snapshots:
             self._timer = None
         self._number = max(self._number, awake.order.snapshot_floor)
         self._ended_s = float("-inf")
+        self._is_guarded = awake.order.is_guarded
         self._site.revive(awake, awake.order)
         if name:
             self.request(name)
