@@ -55,6 +55,7 @@ from unstuck_broker.events import (
     WorkerExited,
 )
 from unstuck_broker.launcher import watch_launcher
+from unstuck_broker.pace import Precedence
 from unstuck_broker.process import become_subreaper
 from unstuck_broker.publisher import Publisher
 from unstuck_broker.supervisor import Supervisor
@@ -122,8 +123,15 @@ class App:
         self._ended = asyncio.Event()
         self._publisher = Publisher(self._sockets, self._config, loop, self._flow)
         self._dormant = dormant = Dormant(loop, self._core.facts.copies_address, self._emit)
+        self._precedence = Precedence(loop, self._read_control)
         self._supervisor = Supervisor(
-            loop, self._config, self._emit, self._template, self._core.start_message, dormant
+            loop,
+            self._config,
+            self._emit,
+            self._template,
+            self._core.start_message,
+            dormant,
+            self._precedence,
         )
         self._copy_watch = CopyWatch(loop, dormant, self._supervisor, self._emit)
         self._watch = Watch(loop, self._supervisor, self._emit)
@@ -164,8 +172,15 @@ class App:
             frames = self._sockets.receive(channel)
             if frames is None:
                 return
+            if channel is SocketID.control:
+                self._precedence.note()
             self._take(channel, frames)
         self._loop.call_soon(self._read, channel)
+
+    def _read_control(self) -> None:
+        """Read what waits on control, unless this is in the middle of a decision."""
+        if not self._deciding and self._sockets.pending(SocketID.control):
+            self._read(SocketID.control)
 
     def _read_subscriptions(self) -> None:
         while (subscription := self._sockets.receive_subscription()) is not None:

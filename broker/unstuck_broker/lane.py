@@ -21,10 +21,14 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
+    from unstuck_broker.pace import Precedence
+
 SLICE_BYTES = 64 << 10
 """Read at most so much before control is looked at again: half a millisecond of work."""
 LARGE_SLICE_BYTES = 1 << 20
 """The same of a message that is larger: until it is whole, there is no work."""
+MESSAGES_AT_ONCE = 8
+"""Take at most so many of a slice before control is looked at again."""
 _MAX_FDS = 2
 
 
@@ -86,6 +90,7 @@ class LaneReader:
         loop: asyncio.AbstractEventLoop,
         take: Callable[[ToBroker, bool], None],
         broken: Callable[[Reason], None],
+        precedence: Precedence,
     ) -> None:
         """Read a non-blocking socket.
 
@@ -94,6 +99,7 @@ class LaneReader:
             loop: the broker's.
             take: gets each message, and whether another one follows at once.
             broken: gets the reason when the lane is of no use: rubbish, or closed by the worker.
+            precedence: what goes before a flood.
         """
         self._lane = lane
         self._loop = loop
@@ -101,7 +107,9 @@ class LaneReader:
         self._broken = broken
         self._decoder: Decoder[ToBroker] = Decoder(ToBroker)
         self._fds: deque[int] = deque()
-        self._pace = Pace(loop, self._stop, self._go_on)
+        self._waiting: deque[ToBroker] = deque()
+        """Messages that were read and not taken yet."""
+        self._pace = Pace(loop, self._stop, self._go_on, precedence)
         self._shown_bytes = 0
         """Of outputs, read so far."""
         self._ended = False
@@ -126,16 +134,38 @@ class LaneReader:
 
     def _go_on(self) -> None:
         self._loop.add_reader(self._lane, self._on_readable)
+        if self._waiting:
+            self._loop.call_soon(self._on_readable)
 
     def _on_readable(self) -> None:
-        self._pace.begin()
+        if self.paused or self._pace.rests or not self._pace.begin() or self.paused:
+            return
         before = self._shown_bytes
-        self.read_slice()
+        if not self._waiting:
+            self._receive()
+        self._take_some(MESSAGES_AT_ONCE)
         if not self.paused:
-            self._pace.end(self._shown_bytes - before)
+            self._pace.end(self._shown_bytes - before, has_more=bool(self._waiting))
+        if self._waiting and not self.paused and not self._pace.rests:
+            self._loop.call_soon(self._on_readable)
 
     def read_slice(self) -> bool:
-        """Read one slice; False when there is nothing to read now."""
+        """Read one slice, and take all that was read; False when there is nothing to read now."""
+        was_waiting = bool(self._waiting)
+        was_read = self._receive()
+        self._take_some(len(self._waiting))
+        return was_read or was_waiting
+
+    def _take_some(self, count: int) -> None:
+        left = min(count, len(self._waiting))
+        while left:
+            left -= 1
+            message = self._waiting.popleft()
+            self._shown_bytes += _shown_bytes(message)
+            self._take(message, left > 0)
+
+    def _receive(self) -> bool:
+        """Read one slice into memory; False when there is nothing to read now."""
         if self._ended:
             return False
         try:
@@ -181,11 +211,7 @@ class LaneReader:
         except WireError as error:
             self._end(Why.LANE_BROKEN, f"it wrote rubbish into its output lane: {error}")
             return
-        left = len(messages)
-        for message in messages:
-            left -= 1
-            self._shown_bytes += _shown_bytes(message)
-            self._take(message, left > 0)
+        self._waiting += messages
 
     def _end(self, why: Why, words: str) -> None:
         self.pause()

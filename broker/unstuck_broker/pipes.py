@@ -17,6 +17,8 @@ from unstuck_broker.pace import Pace
 if TYPE_CHECKING:
     import asyncio
 
+    from unstuck_broker.pace import Precedence
+
 _counts = struct.Struct("=QQQ")
 _SLICE_BYTES = 64 << 10
 _LAST_WORDS_BYTES = 4 << 10
@@ -58,6 +60,7 @@ class Pipes:
         sync_fd: int,
         take: TakeText,
         read_lane: Callable[[], object],
+        precedence: Precedence,
     ) -> None:
         """Read fd 1 and 2.
 
@@ -69,10 +72,12 @@ class Pipes:
             take: gets text, with its cell's header where that is not the running cell.
             read_lane: reads a slice of the output lane; called between reading and taking, since
                 what the worker wrote there before the child wrote here goes first.
+            precedence: what goes before a flood.
         """
         self._loop = loop
         self._take = take
         self._read_lane = read_lane
+        self._precedence = precedence
         self._page = mmap.mmap(sync_fd, mmap.PAGESIZE)
         self._generation = 0
         self._reads = [0, 0]
@@ -115,7 +120,8 @@ class Pipes:
 
     def _start(self, pipe: Pipe) -> None:
         """Read a pipe from here on, at a pace of its own."""
-        pipe.pace = Pace(self._loop, partial(self._rest, pipe), partial(self._go_on, pipe))
+        rest, go_on = partial(self._rest, pipe), partial(self._go_on, pipe)
+        pipe.pace = Pace(self._loop, rest, go_on, self._precedence)
         self._go_on(pipe)
 
     def _go_on(self, pipe: Pipe) -> None:
@@ -153,7 +159,8 @@ class Pipes:
 
     def _on_readable(self, pipe: Pipe) -> None:
         assert pipe.pace is not None
-        pipe.pace.begin()
+        if not pipe.pace.begin() or self.paused:
+            return
         self._count(pipe)
         text = pipe.read()
         if text:

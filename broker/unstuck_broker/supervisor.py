@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 
     from unstuck.config import Config
     from unstuck_broker.dormant import Dormant
+    from unstuck_broker.pace import Precedence
     from unstuck_broker.template import Template
 
 _EOF_GRACE_S = 0.2
@@ -84,6 +85,7 @@ class Supervisor:
         template: Template,
         start_message: Callable[[], Start],
         dormant: Dormant,
+        precedence: Precedence,
     ) -> None:
         """Supervise for a core.
 
@@ -94,6 +96,7 @@ class Supervisor:
             template: where workers come from.
             start_message: makes the first message of a worker.
             dormant: the copies of the worker.
+            precedence: what goes before a flood of outputs.
         """
         self._loop = loop
         self._config = config
@@ -101,6 +104,7 @@ class Supervisor:
         self._template = template
         self._start_message = start_message
         self._dormant = dormant
+        self._precedence = precedence
         self._process: WorkerProcess | None = None
         self._next: asyncio.Task[WorkerProcess] | None = None
         """Brings up the next worker while the one before it ends."""
@@ -137,9 +141,13 @@ class Supervisor:
         self.exited.clear()
         self._main = LaneWriter(process.main_lane, loop)
         self._thread = LaneWriter(process.thread_lane, loop)
-        self._output = LaneReader(process.output_lane, loop, self._hear, self._lane_broken)
+        self._output = LaneReader(
+            process.output_lane, loop, self._hear, self._lane_broken, self._precedence
+        )
         fds = (process.stdout_fd, process.stderr_fd)
-        self._pipes = Pipes(loop, fds, process.sync_fd, self._take_text, self._read_lane)
+        self._pipes = Pipes(
+            loop, fds, process.sync_fd, self._take_text, self._read_lane, self._precedence
+        )
         self._stacks = Stacks(loop, process.stack_fd, self._take_stacks)
         if self.paused:
             self.pause()
