@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -93,6 +94,7 @@ def stream(name: StreamName, text: str) -> bytes:
         return encode({"name": name, "text": text})
 
 
+@lru_cache(maxsize=1)
 def kernel_info(banner: str) -> bytes:
     """Build the kernel_info_reply; it needs no worker.
 
