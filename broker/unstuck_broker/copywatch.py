@@ -63,7 +63,7 @@ class CopyWatch:
     def follow(self, config: Config) -> None:
         """Begin to look when there are copies."""
         self._config = config
-        if self._timer is None and self._dormant.processes():
+        if self._timer is None and self._dormant.pids():
             self._timer = self._loop.call_later(_LOOK_S, self._look)
 
     def _look(self) -> None:
