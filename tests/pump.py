@@ -72,7 +72,12 @@ if TYPE_CHECKING:
     from unstuck_broker.reason import Reason
 
 BOOM = replies.error("ValueError", "boom", ["ValueError: boom"])
-FACTS = KernelFacts("kernel-session", "/run/kernel.json", {"shell_port": 1, "control_port": 2})
+FACTS = KernelFacts(
+    "kernel-session",
+    "/run/kernel.json",
+    {"shell_port": 1, "control_port": 2},
+    started_at="2026-11-30T03:00:00.500000+00:00",
+)
 READY = Ready(pid=4711, banner="hello", ipython_version="9.18")
 _KINDS = {str(kind): kind for kind in (*MsgType, *BrokerMsgType)}
 
@@ -88,6 +93,7 @@ def make_request(
     subshell: str | None = None,
     run_mode: Any = None,  # noqa: ANN401 - a client may write anything
     parent: dict[str, Any] | None = None,
+    date: str = "",
 ) -> Request:
     """Make a verified request as `unstuck_broker.wire` gives it."""
     if content is None:
@@ -101,6 +107,7 @@ def make_request(
             msg_id=msg_id,
             msg_type=msg_type,
             session=client,
+            date=date,
             subshell_id=subshell,
             run_mode=run_mode,
         ),

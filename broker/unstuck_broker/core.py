@@ -100,6 +100,8 @@ class KernelFacts(Struct, frozen=True):
     ports: dict[str, int]
     copies_address: str = ""
     """Where dormant copies of the worker report; empty where there are none."""
+    started_at: str = ""
+    """When this broker was started: ISO 8601, UTC; empty where that is not known."""
 
 
 class Core:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from unstuck_broker.wire import Request
 
 _LONGEST_BACKOFF_S = 30.0
+_MICROSECONDS = len("2026-11-30T03:00:00.123456")
 _Wish = Literal["exit", "restart"]
 
 
@@ -258,6 +259,10 @@ class Recovery:
         out = self._core.out
         content = replies.encode({"status": "ok", "restart": True})
         out.answer(request, content)
+        if _is_older(request.header.date, self._core.facts.started_at):
+            # The broker before us hung, and zmq has kept its request for who has its ports now.
+            out.log("ignored msg_type=shutdown_request why='it is older than this kernel'")
+            return
         out.publish(PublishToClients("shutdown_reply", content, request.header_json))
         self.restart(None)
         self.relaunches += 1
@@ -339,3 +344,12 @@ def _traceback(ename: str, evalue: str, event: WorkerExited) -> list[str]:
     if event.last_words:
         parts.append(f"The last lines that it wrote:\n{event.last_words}")
     return parts
+
+
+def _is_older(date: str, start: str) -> bool:
+    """Say whether a date is before the start, where both are in UTC and of this machine.
+
+    A launcher that restarts in place is: it holds our process.
+    """
+    is_utc = date.endswith(("Z", "+00:00")) and start.endswith(("Z", "+00:00"))
+    return is_utc and date[:_MICROSECONDS] < start[:_MICROSECONDS]

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from unstuck_broker.process import WorkerProcess
     from unstuck_broker.template import Template
 
+_LAUNCH_S = 1.0
+"""More than passes between our launch and this module: no request for us is older."""
+
 
 def run(options: Options, worker: WorkerProcess, template: Template) -> int:
     """Bind the sockets and serve until the kernel is shut down.
@@ -50,6 +53,8 @@ def _serve(options: Options, sockets: Sockets, worker: WorkerProcess, template: 
     import asyncio  # noqa: PLC0415 - after the sockets were bound
 
     del sys.modules["ssl"]
+    from datetime import UTC, datetime, timedelta  # noqa: PLC0415
+
     from unstuck_broker.app import App  # noqa: PLC0415
     from unstuck_broker.core import Core, KernelFacts  # noqa: PLC0415
     from unstuck_broker.registration import register  # noqa: PLC0415
@@ -62,7 +67,8 @@ def _serve(options: Options, sockets: Sockets, worker: WorkerProcess, template: 
     wire = Wire(key, scheme, session, _username(), os.getpid())
     ports = {f"{channel}_port": port for channel, port in connection.ports.items()}
     copies_address = os.urandom(16).hex() if sys.platform == "linux" else ""
-    facts = KernelFacts(session, connection.file, ports, copies_address)
+    started = datetime.now(UTC) - timedelta(seconds=_LAUNCH_S)
+    facts = KernelFacts(session, connection.file, ports, copies_address, started.isoformat())
     core = Core(options.config, facts)
     gc.freeze()
     gc.enable()

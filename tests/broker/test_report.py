@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any
+
+import pytest
 
 from pump import READY, Pump, make_request
 from unstuck.config import Config
@@ -12,9 +15,6 @@ from words import tell
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-import itertools
-
-import pytest
 
 _numbers: Iterator[int] = itertools.count()
 
@@ -173,6 +173,31 @@ def test_a_shutdown_to_restart_stops_only_the_worker(in_place: Pump) -> None:
     assert in_place.exit is None
     told = state(in_place)
     assert (told["restarts"], told["relaunches"]) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("date", "relaunches"),
+    [
+        ("2026-11-30T02:59:58.900000Z", 0),
+        ("2026-11-30T03:00:00.499999+00:00", 0),
+        ("2026-11-30T03:00:00.500000Z", 1),
+        ("2026-12-01T00:00:00Z", 1),
+        ("2026-11-30T02:00:00+02:00", 1),
+        ("", 1),
+    ],
+)
+def test_a_request_to_restart_that_was_meant_for_the_broker_before_is_only_answered(
+    in_place: Pump, date: str, relaunches: int
+) -> None:
+    in_place.execute("m1")
+    content = {"restart": True}
+    channel = SocketID.control
+    in_place.send(
+        make_request("shutdown_request", "s1", channel=channel, content=content, date=date)
+    )
+    assert in_place.ledger.replies["s1"] == [{"status": "ok", "restart": True}]
+    assert state(in_place)["relaunches"] == relaunches
+    assert bool(state(in_place)["running"]) == (not relaunches)
 
 
 def test_its_status_names_the_shutdown_request_as_parent(in_place: Pump) -> None:

@@ -154,6 +154,9 @@ def test_what_is_written_beside_a_child_that_writes_without_end_keeps_its_place(
     worker: WorkerDouble,
 ) -> None:
     outputs = worker.run(
+        # How long it waits for a broker that reads nothing is no matter here.
+        "import unstuck_worker.pipes as place\n"
+        "place.SETTLE_DEADLINE_S = 60\n"
         "import os, subprocess\n"
         "child = subprocess.Popen(['yes', ''])\n"
         "try:\n    for i in range(20):\n        print('we', i)\n"
