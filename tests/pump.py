@@ -160,6 +160,8 @@ class Pump:
         """Open input requests: number to job."""
         self.copies: set[int] = set()
         """Dormant copies, by number."""
+        self.spares: set[int] = set()
+        """Those of which there are two processes."""
         self.due: deque[Event] = deque()
         self.exit: Exit | None = None
         self.actions: list[Action] = []
@@ -332,6 +334,10 @@ class Pump:
         self.copies.add(number)
         return self.feed(CopyAppeared(make_word(number, **more)))
 
+    def copy_leaves(self, number: int) -> None:
+        """Take note that one process of a copy is no copy any more."""
+        (self.spares if number in self.spares else self.copies).remove(number)
+
     def job_of(self, msg_id: str) -> int:
         """Give the number of the running job of a request."""
         return next(job for job, run in self.jobs.items() if _msg_id(run.header) == msg_id)
@@ -365,13 +371,14 @@ class Pump:
             case SpawnWorker(_, donor):
                 self.to_spawn += 1
                 if donor is not None:
-                    self.copies.remove(donor)
+                    self.copy_leaves(donor)
             case PromoteCopy(number):
                 assert self.process == "none", "a copy promoted beside a worker"
-                self.copies.remove(number)
+                self.copy_leaves(number)
                 self.process = "starting"
             case DropCopies(numbers):
                 self.copies.difference_update(numbers)
+                self.spares.difference_update(numbers)
             case TakeStack(number):
                 self.due.append(StackTaken("File x, line 3", (number,)))
             case MeasureUsage(job):

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import invariant, precondition, rule
 
 from broker.test_core_properties import Kernel
+from pump import make_word
 from unstuck.protocol import (
     AskRewind,
     AskSnapshots,
@@ -15,7 +16,13 @@ from unstuck.protocol import (
     Snapshotted,
     TransplantProgress,
 )
-from unstuck_broker.events import CopiesMeasured, CopyGone, OutputsHeld, WorkerExited
+from unstuck_broker.events import (
+    CopiesMeasured,
+    CopyAppeared,
+    CopyGone,
+    OutputsHeld,
+    WorkerExited,
+)
 from unstuck_broker.lifecycle import S
 from unstuck_broker.reason import Reason, Why
 
@@ -65,12 +72,20 @@ class KernelWithCopies(Kernel):
         if not self.core.life.ended:
             self.pump.copy_appears(self.number)
 
-    @precondition(lambda self: self.pump.copies)
+    @precondition(lambda self: self.pump.copies - self.pump.spares)
     @rule(at=st.integers(0, 9))
-    def a_copy_ends(self, at: int) -> None:
+    def a_spare_appears(self, at: int) -> None:
+        alone = sorted(self.pump.copies - self.pump.spares)
+        number = alone[at % len(alone)]
+        self.pump.spares.add(number)
+        self.pump.feed(CopyAppeared(make_word(number, is_spare=True, pid=8000 + number)))
+
+    @precondition(lambda self: self.pump.copies)
+    @rule(at=st.integers(0, 9), which=st.sampled_from([8000, 9000]))
+    def a_copy_or_its_spare_ends(self, at: int, which: int) -> None:
         number = sorted(self.pump.copies)[at % len(self.pump.copies)]
-        self.pump.copies.remove(number)
-        self.pump.feed(CopyGone(number, 9000 + number))
+        self.pump.copy_leaves(number)
+        self.pump.feed(CopyGone(number, which + number))
 
     @precondition(lambda self: self.pump.copies)
     @rule(size=st.integers(0, 9), budget=st.integers(0, 20))
@@ -104,8 +119,9 @@ class KernelWithCopies(Kernel):
 
     @invariant()
     def the_book_agrees_with_the_copies(self) -> None:
-        known = {copy.number for copy in self.core.revival.copies.ready()}
-        assert known == self.pump.copies
+        ready = self.core.revival.copies.ready()
+        assert {copy.number for copy in ready} == self.pump.copies
+        assert {copy.number for copy in ready if copy.spare is not None} == self.pump.spares
 
     @invariant()
     def a_recovery_is_under_way_only_while_nothing_runs(self) -> None:
