@@ -10,6 +10,7 @@ import ctypes
 import os
 import sys
 import threading
+import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from unstuck_worker.snapshots import holdings
@@ -25,6 +26,8 @@ _PLAIN = {"unstuck-lane", "unstuck-streams"}
 """Threads of ours that only read and write: no library has a lock of theirs."""
 _SAVER = "IPythonHistorySavingThread"
 """Named only where no other thread is busy."""
+ENDING_LOOKS = 4
+ENDING_S = 0.001
 SHORT_SHARE = 0.05
 """Of the machine's memory: with less left no snapshot is taken."""
 
@@ -53,6 +56,8 @@ class Look:
         """Look at this process."""
         self._loaded = Loaded()
         self._openmp = OpenMP()
+        self._strangers: set[int] = set()
+        """Threads that run no Python, and have done so for a while."""
 
     def pause_pools(self) -> None:
         """End the OpenMP pools of this thread, right before the fork."""
@@ -64,6 +69,7 @@ class Look:
         Args:
             busy_jobs: what runs beside the queue, in words; it is lost in a copy.
         """
+        self._let_threads_end()
         held = holdings.find()
         if held.has_cuda:
             return Sight("a CUDA context is open")
@@ -81,6 +87,23 @@ class Look:
         if busy:
             return Sight(busy, passes=True)
         return Sight("", tuple(reasons), tuple(lost))
+
+    def _let_threads_end(self) -> None:
+        """Wait a moment where a thread is new that Python does not know.
+
+        It may be a Python thread at its end: the system knows it for a moment longer, which on a
+        busy machine is milliseconds. One that stays belongs to a library.
+        """
+        strangers: set[int] = set()
+        for _ in range(ENDING_LOOKS):
+            known = {os.getpid(), *(thread.native_id for thread in threading.enumerate())}
+            strangers = set(map(int, os.listdir("/proc/self/task"))) - known  # noqa: PTH208
+            new = strangers - self._strangers
+            self._strangers &= strangers
+            if not new:
+                return
+            time.sleep(ENDING_S)
+        self._strangers |= strangers
 
 
 def busy_reason() -> str:
