@@ -13,6 +13,8 @@ from unstuck.typing import MsgType, RunMode
 from unstuck_broker.tray import LARGEST_BYTES
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from worker.broker_double import WorkerDouble
 
 COMM = """
@@ -22,7 +24,6 @@ def take(comm, message):
     comm.on_msg(lambda message: seen.append(message['content']['data']))
 comm.get_comm_manager().register_target('t', take)
 """
-WAIT = "import time; time.sleep(0.2)"
 PAUSE = "import time\ndef pause():\n    for _ in range(3000): time.sleep(0.01)\n"
 """In steps: a signal that comes right before one long sleep would not end it."""
 
@@ -123,12 +124,16 @@ def test_an_idle_worker_leaves_the_tray_alone(worker: WorkerDouble) -> None:
     assert worker.take_back()
 
 
-def test_comm_messages_that_came_before_go_first(worker: WorkerDouble) -> None:
+def test_comm_messages_that_came_before_go_first(worker: WorkerDouble, tmp_path: Path) -> None:
     worker.run(COMM)
     worker.request(MsgType.comm_open, {"comm_id": "c", "target_name": "t", "data": {}})
-    first = worker.submit(WAIT)
+    lent = tmp_path / "lent"
+    first = worker.submit(
+        f"import os, time\nwhile not os.path.exists({str(lent)!r}): time.sleep(0.001)"
+    )
     worker.request(MsgType.comm_msg, {"comm_id": "c", "data": {"value": 7}})
     second = worker.lend("print(seen)")
+    lent.touch()
     assert end_of(worker, first).took_next
     assert worker.wait(second).text() == "[{'value': 7}]\n"
 
