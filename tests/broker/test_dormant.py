@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import pytest
 
+from broker.sites import WAIT_S, wait_until
 from e2e.spec import SOURCE_PATH
 from unstuck.protocol import Promote
 from unstuck_broker import copywatch
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="snapshots need Linux")
 
-WAIT_S = 20.0
 COPY = """
 import os, socket, sys
 from unstuck.codec import Decoder, encode
@@ -65,10 +65,7 @@ class Site:
 
     async def wait(self, fact: Callable[[], bool]) -> None:
         """Let the loop run until ``fact`` holds."""
-        end = self.loop.time() + WAIT_S
-        while not fact():
-            assert self.loop.time() < end, f"it did not happen: {self.events}"
-            await asyncio.sleep(0.005)
+        await wait_until(fact, lambda: self.events)
 
     def appeared(self) -> list[int]:
         return [event.word.number for event in self.events if isinstance(event, CopyAppeared)]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from broker.sites import wait_until
 from unstuck.codec import encode
 from unstuck.protocol import Pong
 from unstuck_broker.lane import MESSAGES_AT_ONCE, LaneReader
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
     from unstuck_broker.reason import Reason
 
-WAIT_S = 20.0
 COUNT = 5 * MESSAGES_AT_ONCE + 3
 
 
@@ -49,10 +49,7 @@ class Site:
         self.theirs.sendall(b"".join(b"".join(encode(Pong(n, 0))) for n in numbers))
 
     async def wait(self, fact: Callable[[], bool]) -> None:
-        end = self.loop.time() + WAIT_S
-        while not fact():
-            assert self.loop.time() < end, self.taken
-            await asyncio.sleep(0.001)
+        await wait_until(fact, lambda: self.taken)
 
     def close(self) -> None:
         self.reader.close()
