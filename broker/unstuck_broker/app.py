@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import os
 import signal
-import sys
 import time
 from collections import deque
 from datetime import UTC, datetime
@@ -55,6 +54,7 @@ from unstuck_broker.events import (
     WorkerExited,
 )
 from unstuck_broker.launcher import watch_launcher
+from unstuck_broker.log import log
 from unstuck_broker.pace import Precedence
 from unstuck_broker.process import become_subreaper
 from unstuck_broker.publisher import Publisher
@@ -179,7 +179,7 @@ class App:
 
     def _read_control(self) -> None:
         """Read what waits on control, unless this is in the middle of a decision."""
-        if not self._deciding and self._sockets.pending(SocketID.control):
+        if not self._deciding:
             self._read(SocketID.control)
 
     def _read_subscriptions(self) -> None:
@@ -204,7 +204,7 @@ class App:
         try:
             request = self._wire.parse(channel, frames)
         except ClientError as error:
-            self._log(f"dropped channel={channel} why={str(error)!r}")
+            log(f"dropped channel={channel} why={str(error)!r}")
             return
         self._emit(Received(request))
 
@@ -322,7 +322,7 @@ class App:
                 self._exit = action
                 self._ended.set()
             case Log(line):
-                self._log(line)
+                log(line)
             case _:
                 assert_never(action)
 
@@ -339,7 +339,7 @@ class App:
         )
         if not sent:
             why = "the client does not read"
-            self._log(f"dropped channel={request.channel} msg_type={action.msg_type} why={why!r}")
+            log(f"dropped channel={request.channel} msg_type={action.msg_type} why={why!r}")
 
     def _ask(self, action: AskClient, until_s: float) -> None:
         """Ask a client for input; one that was just started may not have connected stdin yet."""
@@ -350,7 +350,7 @@ class App:
         if self._send(SocketID.stdin, request.idents, "input_request", action.content, header):
             self._emit(Asked(action.number, self._wire.last_msg_id))
         elif last:
-            self._log("dropped channel=stdin msg_type=input_request why='no such client there'")
+            log("dropped channel=stdin msg_type=input_request why='no such client there'")
         else:
             self._loop.call_later(_ASK_AGAIN_S, self._ask, action, until_s)
 
@@ -429,12 +429,6 @@ class App:
         self._publisher.retry()
         self._dormant.close()
         supervisor.leave()
-
-    def _log(self, line: str) -> None:
-        """Write one line; a closed stderr is nobody's concern."""
-        with contextlib.suppress(OSError, ValueError):
-            sys.stderr.write(f"unstuck {line}\n")
-            sys.stderr.flush()
 
 
 def _urgency(action: Action) -> int:

@@ -1,10 +1,9 @@
-"""The kernel's five zmq sockets; nothing else in the broker knows zmq.
+"""The kernel's five sockets: how each is made, bound and closed.
 
-Threads: one, the broker's loop. zmq itself has one more for the input and output.
+Four are zmq's (`unstuck_broker.zmqchannel`). Control is a `unstuck_broker.router.Router` where that
+can be: for TCP at a numeric address, without encryption, on Linux.
 
-The file descriptor of a zmq socket is edge-triggered: it is readable once when something has
-changed, and after any send or receive on that socket it may stay silent although messages wait. So
-after each send and each round of receives ask `Sockets.pending` before waiting for it again.
+Threads: one, the broker's loop.
 """
 
 from __future__ import annotations
@@ -14,9 +13,9 @@ import errno
 import os
 import socket
 import stat
+import sys
 import threading
 import time
-from collections import deque
 from typing import TYPE_CHECKING, Any
 
 import zmq
@@ -24,11 +23,13 @@ from zmq.backend import Socket as ZmqSocket  # Without the Python layer over eac
 
 from unstuck.errors import ConfigError
 from unstuck.typing import SocketID
+from unstuck_broker.zmqchannel import InFlight, ZmqChannel
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from unstuck_broker.connection import Connection
+    from unstuck_broker.router import Router
 
 
 MAX_FRAME_BYTES = 1 << 30
@@ -37,25 +38,13 @@ IOPUB_MESSAGES = 1000
 """How many messages wait for one subscriber before `Sockets.send` on iopub says no."""
 REPLY_MESSAGES = 100_000
 """How many replies wait for one client: a ROUTER drops what is beyond without a word."""
-ZERO_COPY_BYTES = 1 << 16
-"""From this size on zmq sends a frame from our memory, which then counts as in flight."""
 BIND_RETRY_S = 0.1
 """The kernel that had a port before may be in its last milliseconds."""
 EXCHANGE_S = 10.0
 """How long a launcher may take to acknowledge the ports of a kernel."""
 
-# Plain numbers: zmq's own are enums, whose operators cost more than the call that they are for.
-_POLLIN = int(zmq.POLLIN)
-_EVENTS = int(zmq.EVENTS)
-_RCVMORE = int(zmq.RCVMORE)
-_PLAIN_FRAMES = 7
-"""Of a client's request: one identity, the delimiter, the signature and 4 JSON frames."""
 _TERM_S = 1.0
 """How much longer than its sockets linger zmq may take to end."""
-_REFUSED = (zmq.EAGAIN, zmq.EHOSTUNREACH)
-_NOBLOCK = int(zmq.NOBLOCK)
-_MORE = int(zmq.NOBLOCK | zmq.SNDMORE)
-
 _BIND_ORDER = (
     SocketID.iopub,  # First, so that a client's subscription is there before its first reply.
     SocketID.shell,
@@ -75,10 +64,9 @@ class Sockets:
         self.connection = connection
         """With the ports that were chosen."""
         self._context = context
-        self._sockets: dict[SocketID, ZmqSocket] = {}
+        self._channels: dict[SocketID, ZmqChannel | Router] = {}
         self._ipc_files: list[str] = []
-        self._in_flight: deque[tuple[zmq.MessageTracker, int]] = deque()
-        self._in_flight_bytes = 0
+        self._in_flight = InFlight()
 
     @classmethod
     def bind(
@@ -103,8 +91,8 @@ class Sockets:
         deadline_s = time.monotonic() + retry_s
         try:
             for channel in _BIND_ORDER:
-                bound = sockets._make(channel, max_frame_bytes)
-                port = _bind(bound, channel, sockets.connection, deadline_s)
+                attempt = sockets._attempt(channel, max_frame_bytes)
+                port = _bind(attempt, channel, sockets.connection, deadline_s)
                 ports = {**sockets.connection.ports, channel: port}
                 sockets.connection = sockets.connection.with_ports(ports)
                 if connection.transport == "ipc":
@@ -114,11 +102,28 @@ class Sockets:
             raise
         return sockets
 
+    def _attempt(self, channel: SocketID, max_frame_bytes: int) -> Callable[[], int]:
+        """Give what binds a channel and tells its port; it may be tried several times."""
+        connection = self.connection
+        if channel is SocketID.control and _is_plain(connection):
+            return lambda: self._route(channel, max_frame_bytes)
+        made = self._make(channel, max_frame_bytes)
+        bind = _bind_ipc if connection.transport == "ipc" else _bind_tcp
+        return lambda: bind(made, channel, connection)
+
+    def _route(self, channel: SocketID, max_frame_bytes: int) -> int:
+        """Make and bind a channel that does without zmq; give its port."""
+        from unstuck_broker.router import Router  # noqa: PLC0415 - it needs epoll: Linux only
+
+        address = self.connection.ip, self.connection.ports[channel]
+        self._channels[channel] = router = Router(address, max_frame_bytes)
+        return router.port
+
     def _make(self, channel: SocketID, max_frame_bytes: int) -> ZmqSocket:
-        """Make the socket of a channel, ready to be bound."""
+        """Make the zmq socket of a channel, ready to be bound."""
         iopub = channel is SocketID.iopub
         made = ZmqSocket(self._context, zmq.XPUB if iopub else zmq.ROUTER)
-        self._sockets[channel] = made
+        self._channels[channel] = ZmqChannel(made, self._in_flight)
         made.set(zmq.MAXMSGSIZE, max_frame_bytes)
         if ":" in self.connection.ip:
             made.set(zmq.IPV6, 1)
@@ -141,29 +146,16 @@ class Sockets:
         return made
 
     def fileno(self, channel: SocketID) -> int:
-        """Give the descriptor to wait on; edge-triggered, see the head of this module."""
-        return int(self._sockets[channel].get(zmq.FD))
+        """Give the descriptor to wait on: `pending` says what it may not tell."""
+        return self._channels[channel].fileno()
 
     def pending(self, channel: SocketID) -> bool:
-        """Say whether a message waits to be received; it also re-arms the descriptor."""
-        return bool(int(self._sockets[channel].get(_EVENTS)) & _POLLIN)
+        """Say whether a message waits that the descriptor may not tell of."""
+        return self._channels[channel].pending()
 
     def receive(self, channel: SocketID) -> list[bytes | memoryview] | None:
-        """Take one whole multipart message, or None when there is none.
-
-        Frames behind the first `_PLAIN_FRAMES` are views into zmq's memory: buffers may be large.
-        """
-        receiver = self._sockets[channel]
-        if not int(receiver.get(_EVENTS)) & _POLLIN:  # An empty receive raises, which costs more.
-            return None
-        frames: list[bytes | memoryview] = [receiver.recv(_NOBLOCK)]
-        # zmq gives a message to us only when its last frame is there.
-        while receiver.get(_RCVMORE):
-            if len(frames) < _PLAIN_FRAMES:
-                frames.append(receiver.recv(_NOBLOCK))
-            else:
-                frames.append(receiver.recv(_NOBLOCK, copy=False).buffer)
-        return frames
+        """Take one whole multipart message, or None when there is none."""
+        return self._channels[channel].receive()
 
     def receive_subscription(self) -> bytes | None:
         r"""Take a subscriber's ``b"\x01topic"`` (began) or ``b"\x00topic"`` (ended) on iopub."""
@@ -174,43 +166,24 @@ class Sockets:
         return None
 
     def send(self, channel: SocketID, frames: Sequence[bytes | memoryview]) -> bool:
-        """Hand a message to zmq; False, and nothing is sent, when it does not take it.
+        """Send a message; False, and nothing is sent, when the channel does not take it.
 
         On iopub a subscriber is `IOPUB_MESSAGES` behind: try again when the channel's descriptor
         fires, or after a few milliseconds. On stdin the client has not connected yet, or is gone.
         A reply on other channels to a client that is gone is dropped.
         """
-        sender = self._sockets[channel]
-        last = len(frames) - 1
-        for at, frame in enumerate(frames):
-            flags = _MORE if at < last else _NOBLOCK
-            try:
-                if len(frame) < ZERO_COPY_BYTES:
-                    sender.send(frame, flags)
-                else:
-                    tracker = sender.send(frame, flags, copy=False, track=True)
-                    self._track(tracker, len(frame))
-            except zmq.ZMQError as error:
-                # zmq makes room for a message as a whole: it refuses the first frame or none.
-                if at or error.errno not in _REFUSED:
-                    raise
-                return False
-        return True
-
-    def _track(self, tracker: zmq.MessageTracker, size_bytes: int) -> None:
-        self._in_flight.append((tracker, size_bytes))
-        self._in_flight_bytes += size_bytes
+        return self._channels[channel].send(frames)
 
     @property
     def in_flight_bytes(self) -> int:
-        """Large frames that zmq still sends from our memory, in the order of sending."""
-        while self._in_flight and self._in_flight[0][0].done:
-            self._in_flight_bytes -= self._in_flight.popleft()[1]
-        return self._in_flight_bytes
+        """Large frames that zmq still sends from our memory."""
+        return self._in_flight.size_bytes
 
     def set_nodrop(self, nodrop: bool) -> None:
         """Choose for a full iopub: refuse messages (the start), or drop them for who is behind."""
-        self._sockets[SocketID.iopub].set(zmq.XPUB_NODROP, int(nodrop))
+        iopub = self._channels[SocketID.iopub]
+        assert isinstance(iopub, ZmqChannel)
+        iopub.socket.set(zmq.XPUB_NODROP, int(nodrop))
 
     def echo_heartbeat(self) -> None:
         """Send heartbeats back where they came from, so many that others still get their turn."""
@@ -222,9 +195,9 @@ class Sockets:
 
     def close(self, *, linger_ms: int = 500) -> None:
         """Close all sockets; what was sent has ``linger_ms`` to leave. Closing twice is fine."""
-        for closing in self._sockets.values():
-            closing.close(linger=linger_ms)
-        self._sockets.clear()
+        for closing in self._channels.values():
+            closing.close(linger_ms)
+        self._channels.clear()
         # Seen to wait for ever, once, after large messages that nobody had read.
         ending = threading.Thread(target=self._context.term, name="unstuck-term", daemon=True)
         ending.start()
@@ -275,16 +248,29 @@ def _check_curve(connection: Connection) -> None:
         raise ConfigError("curve_publickey is not the public key of curve_secretkey")
 
 
-def _bind(bound: ZmqSocket, channel: SocketID, connection: Connection, deadline_s: float) -> int:
+def _is_plain(connection: Connection) -> bool:
+    """Tell whether a channel can do without zmq: what zmq makes of a name is its own affair."""
+    if sys.platform != "linux" or connection.transport != "tcp" or connection.curve is not None:
+        return False
+    family = socket.AF_INET6 if ":" in connection.ip else socket.AF_INET
+    try:
+        socket.inet_pton(family, connection.ip)
+    except OSError:
+        return False
+    return True
+
+
+def _bind(
+    attempt: Callable[[], int], channel: SocketID, connection: Connection, deadline_s: float
+) -> int:
     """Bind one socket; give its port.
 
     Raises:
         ConfigError: the address is still taken at the deadline, or cannot be used.
     """
-    attempt = _bind_ipc if connection.transport == "ipc" else _bind_tcp
     while True:
         try:
-            return attempt(bound, channel, connection)
+            return attempt()
         except OSError as error:
             in_use = error.errno == errno.EADDRINUSE
             if in_use and connection.ports[channel] and time.monotonic() < deadline_s:

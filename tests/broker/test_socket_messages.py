@@ -11,61 +11,74 @@ from typing import TYPE_CHECKING
 import pytest
 import zmq
 
-from broker.zmq_clients import WAIT_S, Bound, bind, describe, fill, receive, wait_for
+from broker.zmq_clients import WAIT_S, Bound, bind, describe, fill, hear, receive, wait_for
 from unstuck.typing import SocketID
-from unstuck_broker.sockets import IOPUB_MESSAGES, ZERO_COPY_BYTES
+from unstuck_broker.sockets import IOPUB_MESSAGES
+from unstuck_broker.zmqchannel import ZERO_COPY_BYTES
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     ZmqSocket = zmq.Socket[bytes]
 
+each = pytest.mark.parametrize("channel", [SocketID.shell, SocketID.control])
+"""One is zmq's, one is `unstuck_broker.router`'s."""
 
 # --- messages -------------------------------------------------------------------------------------
 
 
-def test_no_message_is_missed_when_pending_is_asked_before_waiting(bound: Bound) -> None:
+@each
+def test_no_message_is_missed_when_pending_is_asked_before_waiting(
+    bound: Bound, channel: SocketID
+) -> None:
     sockets, clients = bound
-    client = clients.connect(SocketID.shell)
+    client = clients.connect(channel)
+    numbers: list[int] = []
     for number in range(2000):
         client.send(b"%d" % number)
         if number % 7 == 0:
-            sockets.send(SocketID.shell, [b"nobody", b"x"])
-    numbers = [int(receive(sockets, SocketID.shell)[1]) for _ in range(2000)]
+            sockets.send(channel, [b"nobody", b"x"])
+        if number % 500 == 499:
+            numbers += [int(receive(sockets, channel)[1]) for _ in range(500)]
     assert numbers == list(range(2000))
-    assert not sockets.pending(SocketID.shell)
+    assert not sockets.pending(channel)
 
 
-def test_megabytes_go_both_ways(bound: Bound) -> None:
+@each
+def test_megabytes_go_both_ways(bound: Bound, channel: SocketID) -> None:
     sockets, clients = bound
-    client = clients.connect(SocketID.shell)
+    client = clients.connect(channel)
     large = secrets.token_bytes(1 << 20) * 50
     client.send_multipart([large, b"small"], copy=False)
-    identity, *frames = receive(sockets, SocketID.shell)
+    identity, *frames = receive(sockets, channel)
     assert frames == [large, b"small"]
-    assert sockets.send(SocketID.shell, [identity, b"small", large, large])
-    assert client.recv_multipart() == [b"small", large, large]
+    assert sockets.send(channel, [identity, b"small", large, large])
+    assert hear(sockets, client) == [b"small", large, large]
 
 
-def test_a_reply_to_a_client_that_is_gone_is_dropped(bound: Bound) -> None:
+@each
+def test_a_reply_to_a_client_that_is_gone_is_dropped(bound: Bound, channel: SocketID) -> None:
     sockets, clients = bound
-    client = clients.connect(SocketID.shell)
+    client = clients.connect(channel)
     client.send(b"hello")
-    identity, _ = receive(sockets, SocketID.shell)
+    identity, _ = receive(sockets, channel)
     client.close(linger=0)
     for _ in range(10):
-        assert sockets.send(SocketID.shell, [identity, b"reply", bytes(ZERO_COPY_BYTES)])
-    assert sockets.send(SocketID.shell, [b"nobody ever", b"reply"])
+        assert sockets.send(channel, [identity, b"reply", bytes(ZERO_COPY_BYTES)])
+    assert sockets.send(channel, [b"nobody ever", b"reply"])
 
 
-def test_a_client_that_reconnects_under_its_identity_gets_the_replies(bound: Bound) -> None:
+@each
+def test_a_client_that_reconnects_under_its_identity_gets_the_replies(
+    bound: Bound, channel: SocketID
+) -> None:
     sockets, clients = bound
     for number in range(3):
-        client = clients.connect(SocketID.shell, identity=b"the same")
+        client = clients.connect(channel, identity=b"the same")
         client.send(b"%d" % number)
-        assert receive(sockets, SocketID.shell) == [b"the same", b"%d" % number]
-        assert sockets.send(SocketID.shell, [b"the same", b"reply %d" % number])
-        assert client.recv() == b"reply %d" % number
+        assert receive(sockets, channel) == [b"the same", b"%d" % number]
+        assert sockets.send(channel, [b"the same", b"reply %d" % number])
+        assert hear(sockets, client) == [b"reply %d" % number]
 
 
 def test_heartbeats_of_a_flood_are_echoed_a_bounded_number_at_a_time(bound: Bound) -> None:
@@ -179,14 +192,17 @@ def test_in_flight_bytes_end_with_the_subscriber(bound: Bound) -> None:
 # --- rubbish --------------------------------------------------------------------------------------
 
 
-def test_a_frame_beyond_the_limit_ends_its_client_and_nobody_else(folder: Path) -> None:
+@each
+def test_a_frame_beyond_the_limit_ends_its_client_and_nobody_else(
+    folder: Path, channel: SocketID
+) -> None:
     with bind(describe("tcp", folder), max_frame_bytes=1 << 20) as (sockets, clients):
-        clients.connect(SocketID.shell).send(bytes((1 << 20) + 1))
-        friend = clients.connect(SocketID.shell)
+        clients.connect(channel).send(bytes((1 << 20) + 1))
+        friend = clients.connect(channel)
         friend.send(bytes(1 << 20))
-        assert receive(sockets, SocketID.shell)[1] == bytes(1 << 20)
+        assert receive(sockets, channel)[1] == bytes(1 << 20)
         friend.send(b"again")
-        assert receive(sockets, SocketID.shell)[1] == b"again"
+        assert receive(sockets, channel)[1] == b"again"
 
 
 @pytest.mark.parametrize(
@@ -209,12 +225,14 @@ def test_bytes_that_are_no_zmq_do_no_harm(bound: Bound, channel: SocketID, rubbi
         # zmq hangs up as soon as it sees what this is.
         with suppress(ConnectionError):
             stranger.sendall(rubbish)
-        clients.connect(SocketID.shell).send(b"still here")
-        assert receive(sockets, SocketID.shell)[1:] == [b"still here"]
+        for known in (SocketID.shell, SocketID.control):
+            clients.connect(known).send(b"still here")
+            assert receive(sockets, known)[1:] == [b"still here"]
         clients.subscribe(sockets)
 
 
-def test_odd_multiparts_arrive_as_they_are(bound: Bound) -> None:
+@each
+def test_odd_multiparts_arrive_as_they_are(bound: Bound, channel: SocketID) -> None:
     sockets, clients = bound
     odd: list[list[bytes]] = [
         [b""],
@@ -223,8 +241,8 @@ def test_odd_multiparts_arrive_as_they_are(bound: Bound) -> None:
         [secrets.token_bytes(100 << 20)],
         [secrets.token_bytes(size) for size in range(200)],
     ]
-    client = clients.connect(SocketID.shell)
+    client = clients.connect(channel)
     for frames in odd:
         client.send_multipart(frames)
     for frames in odd:
-        assert receive(sockets, SocketID.shell)[1:] == frames
+        assert receive(sockets, channel)[1:] == frames

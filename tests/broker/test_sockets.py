@@ -115,7 +115,7 @@ def test_jupyter_client_talks_with_us_on_every_transport(transport: str, folder:
 
 def test_iopub_is_bound_before_all_others(bound: Bound) -> None:
     sockets, _ = bound
-    assert next(iter(sockets._sockets)) is SocketID.iopub  # pyright: ignore[reportPrivateUsage] # the order is a promise
+    assert next(iter(sockets._channels)) is SocketID.iopub  # pyright: ignore[reportPrivateUsage] # the order is a promise
 
 
 def test_chosen_ports_are_given_and_given_ports_are_kept(folder: Path) -> None:
@@ -255,13 +255,14 @@ def test_an_ipc_path_that_cannot_be_is_refused(folder: Path, ip: str, reason: st
 # --- the end --------------------------------------------------------------------------------------
 
 
-def test_the_last_replies_get_out(folder: Path) -> None:
+@pytest.mark.parametrize("channel", [SocketID.shell, SocketID.control])
+def test_the_last_replies_get_out(folder: Path, channel: SocketID) -> None:
     with bind(describe("tcp", folder)) as (sockets, clients):
-        client = clients.connect(SocketID.shell, hwm=0)
+        client = clients.connect(channel, hwm=0)
         client.send(b"hello")
-        identity, _ = receive(sockets, SocketID.shell)
+        identity, _ = receive(sockets, channel)
         for number in range(1000):
-            assert sockets.send(SocketID.shell, [identity, b"%d" % number])
+            assert sockets.send(channel, [identity, b"%d" % number])
         sockets.close(linger_ms=int(WAIT_S * 1000))
         assert [int(client.recv()) for _ in range(1000)] == list(range(1000))
 

@@ -91,6 +91,15 @@ def receive(sockets: Sockets, channel: SocketID) -> list[bytes | memoryview]:
     return frames
 
 
+def hear(sockets: Sockets, client: ZmqSocket) -> list[bytes]:
+    """Wait for one message at a client, while control is served as in the broker's loop."""
+    end = time.monotonic() + WAIT_S
+    while not client.poll(1):
+        assert time.monotonic() < end, "nothing came"
+        sockets.pending(SocketID.control)
+    return client.recv_multipart()
+
+
 def fill(sockets: Sockets, size_bytes: int) -> int:
     """Publish until there is no room; give the number of messages that were taken."""
     count = 0
