@@ -58,6 +58,7 @@ from unstuck_broker.log import log
 from unstuck_broker.pace import Precedence
 from unstuck_broker.process import become_subreaper
 from unstuck_broker.publisher import Publisher
+from unstuck_broker.states import States
 from unstuck_broker.supervisor import Supervisor
 from unstuck_broker.usage import Usage
 from unstuck_broker.watch import Watch
@@ -112,6 +113,8 @@ class App:
         self._actions: list[Action] = []
         self._date = _now()
         self._deciding = False
+        self._is_rapid = False
+        """What is decided about is a request on control that came right behind another one."""
         self._usage = Usage()
         self._timer: asyncio.TimerHandle | None = None
         self._touched: set[SocketID] = set()
@@ -124,6 +127,7 @@ class App:
         self._publisher = Publisher(self._sockets, self._config, loop, self._flow)
         self._dormant = dormant = Dormant(loop, self._core.facts.copies_address, self._emit)
         self._precedence = Precedence(loop, self._read_control)
+        self._states = States(loop, self._publish, self._core.nobodys_header)
         self._supervisor = Supervisor(
             loop,
             self._config,
@@ -174,7 +178,9 @@ class App:
                 return
             if channel is SocketID.control:
                 self._precedence.note()
+                self._is_rapid = self._states.is_rapid()
             self._take(channel, frames)
+            self._is_rapid = False
         self._loop.call_soon(self._read, channel)
 
     def _read_control(self) -> None:
@@ -266,7 +272,11 @@ class App:
                     pass
         elif isinstance(event, WorkerExited):
             self._watch.new_worker()
-        self._actions += self._core.decide(event, time.monotonic())
+        now = time.monotonic()
+        self._core.hear(event, now)
+        if isinstance(event, Received) and event.request.channel is SocketID.control:
+            self._answer()
+        self._actions += self._core.follow(now)
         if more and all(isinstance(action, _MESSAGES) for action in self._actions):
             return
         actions, self._actions = self._actions, []
@@ -276,6 +286,14 @@ class App:
             self._date = _now()
         for action in actions:
             self._do(action)
+
+    def _answer(self) -> None:
+        """Send the answers on control, ahead of all else that is due."""
+        answers = self._core.out.take_answers()
+        if answers:
+            self._date = _now()
+        for answer in answers:
+            self._reply(answer)
 
     def _finishing(self, message: Finished) -> None:
         """Before a failed cell aborts others, take in all that came before its end."""
@@ -295,8 +313,11 @@ class App:
                 supervisor.send(lane, message)
             case LendToWorker(run):
                 supervisor.lend(run)
+            case PublishToClients(msg_type="status") if self._is_rapid:
+                self._states.hold(action, self._date)
             case PublishToClients():
-                self._publish(action)
+                self._states.let_go()
+                self._publish(action, self._date)
             case ReplyToClient():
                 self._reply(action)
             case AskClient():
@@ -354,13 +375,13 @@ class App:
         else:
             self._loop.call_later(_ASK_AGAIN_S, self._ask, action, until_s)
 
-    def _publish(self, action: PublishToClients) -> None:
+    def _publish(self, action: PublishToClients, date: str) -> None:
         topic = action.topic or f"kernel.{self._core.facts.session}.{action.msg_type}".encode()
         frames = self._wire.serialize(
             (topic,),
             action.msg_type,
             action.content,
-            date=self._date,
+            date=date,
             parent_header=action.parent_header,
             metadata=action.metadata,
             buffers=action.buffers,
@@ -426,6 +447,7 @@ class App:
         with contextlib.suppress(TimeoutError):
             exited = supervisor.exited.wait()
             await asyncio.wait_for(exited, _RESTART_S if is_restart else _EXIT_S)
+        self._states.let_go()
         self._publisher.retry()
         self._dormant.close()
         supervisor.leave()
@@ -434,16 +456,9 @@ class App:
 def _urgency(action: Action) -> int:
     """Order the actions of one decision; those of equal urgency keep their order.
 
-    The worker first: it runs the next cell while we sign and send the answer to the last. Then
-    answers on the control channel: their client need not wait until the states are published.
+    The worker first: it runs the next cell while we sign and send the answer to the last.
     """
-    match action:
-        case SendToWorker() | LendToWorker():
-            return 0
-        case ReplyToClient(request) if request.channel is SocketID.control:
-            return 1
-        case _:
-            return 2
+    return 0 if isinstance(action, SendToWorker | LendToWorker) else 1
 
 
 def _now() -> str:

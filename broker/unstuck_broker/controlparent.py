@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from msgspec import structs
+
 from unstuck.protocol import ControlParent
 from unstuck.typing import SocketID
 
@@ -22,22 +24,19 @@ class LastControl:
 
     def __init__(self) -> None:
         """Begin before any request."""
-        self._parent: ControlParent | None = None
+        self._request: Request | None = None
         self._is_told = True
 
     def heard(self, request: Request) -> None:
         """Note a request, of any channel."""
         if request.channel is not SocketID.control:
             return
-        is_small = len(request.content_json) <= CONTENT_BYTES
-        # Not the request itself: its buffers may be large, and the next one may never come.
-        self._parent = ControlParent(
-            header=request.header_json,
-            parent_header=request.parent_json,
-            metadata=request.metadata_json,
-            content=request.content_json if is_small else b"{}",
-            idents=list(request.idents),
-        )
+        # Not all of a large one: the next one may never come.
+        if len(request.content_json) > CONTENT_BYTES:
+            request = structs.replace(request, content_json=b"{}", buffers=())
+        elif request.buffers:
+            request = structs.replace(request, buffers=())
+        self._request = request
         self._is_told = False
 
     def forgotten(self) -> None:
@@ -46,6 +45,14 @@ class LastControl:
 
     def news(self) -> ControlParent | None:
         """Give what the worker has not been told yet; None where it knows everything."""
-        parent = None if self._is_told else self._parent
+        request = None if self._is_told else self._request
         self._is_told = True
-        return parent
+        if request is None:
+            return None
+        return ControlParent(
+            header=request.header_json,
+            parent_header=request.parent_json,
+            metadata=request.metadata_json,
+            content=request.content_json,
+            idents=list(request.idents),
+        )

@@ -138,7 +138,8 @@ class Core:
         self.banner = ""
         self.worker_pid: int | None = None
         """Of the worker whose shell is there."""
-        self._nobodys_header = replies.nobodys_header(facts.session)
+        self.nobodys_header = replies.nobodys_header(facts.session)
+        """Of what belongs to no request."""
         self.last_header = NO_PARENT
         """Of the newest cell in the main queue: what has no other parent belongs to it."""
         self.last_control = LastControl()
@@ -156,6 +157,11 @@ class Core:
             event: what happened.
             now: monotonic seconds.
         """
+        self.hear(event, now)
+        return self.follow(now)
+
+    def hear(self, event: Event, now: float) -> None:
+        """Take one event; `follow` is called next, and what is in ``out`` may leave before."""
         match event:
             case FromWorker(message):
                 self._hear(message, now)
@@ -191,6 +197,9 @@ class Core:
                 self.recovery.shutdown(restart=False)
             case _:
                 assert_never(event)
+
+    def follow(self, now: float) -> list[Action]:
+        """Do what is due, and what can start now; give what has to be done about all, in order."""
         self._tick(now)
         self._settle(now)
         self._stay_busy()
@@ -211,7 +220,7 @@ class Core:
         culls by it: after one completion it would take the kernel from a cell that runs all night.
         """
         if self.out.says_idle and any(job.is_cell for job in self.running.values()):
-            self.out.status(replies.BUSY, self._nobodys_header)
+            self.out.status(replies.BUSY, self.nobodys_header)
 
     def deadline_s(self) -> float | None:
         """Name the monotonic time at which the core wants to be `Ticked`."""

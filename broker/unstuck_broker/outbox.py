@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from unstuck.protocol import StreamName
-from unstuck.typing import MsgType
+from unstuck.typing import MsgType, SocketID
 from unstuck_broker import replies
 from unstuck_broker.actions import Action, Log, PublishToClients, ReplyToClient
 from unstuck_broker.outputs import Joined, StreamJoiner
@@ -143,6 +143,19 @@ class Outbox:
         """Name the times at which `tick` has something to do."""
         hold = self._hold_until_s if self._held is not None else None
         return [at for at in (hold, self._joiner.deadline_s()) if at is not None]
+
+    def take_answers(self) -> list[ReplyToClient]:
+        """Hand over the answers on control: their clients need not wait for anything else."""
+        answers: list[ReplyToClient] = []
+        others: list[Action] = []
+        for action in self._actions:
+            match action:
+                case ReplyToClient(request) if request.channel is SocketID.control:
+                    answers.append(action)
+                case _:
+                    others.append(action)
+        self._actions = others
+        return answers
 
     def take(self) -> list[Action]:
         """Hand over the actions of this turn."""

@@ -69,6 +69,8 @@ class Router:
         self._named: dict[bytes, _Connection] = {}
         """By identity: of two with the same name the one that came last."""
         self._numbers = itertools.count(1)
+        # Room for each read made anew would cost more than the read.
+        self._room = memoryview(bytearray(_READ_BYTES))
         self._messages: deque[list[bytes | memoryview]] = deque()
 
     @property
@@ -154,18 +156,18 @@ class Router:
         if not events & ~select.EPOLLOUT:
             return
         try:
-            data = connection.sock.recv(_READ_BYTES)
+            size = connection.sock.recv_into(self._room)
         except BlockingIOError:
             return
         except OSError:
-            data = b""
-        if not data:
+            size = 0
+        if not size:
             self._leave(connection)
             return
         peer = connection.peer
         was_ready = peer.is_ready
         try:
-            messages = peer.feed(data)
+            messages = peer.feed(bytes(self._room[:size]))
         except ClientError as error:
             log(f"disconnected channel=control why={str(error)!r}")
             self._leave(connection)

@@ -54,9 +54,10 @@ class Served:
         """Answer a request with busy, reply and idle; a measured answer follows in a later turn."""
         core, out = self._core, self._core.out
         try:
-            get_run_mode(kind, channel=request.channel, concurrency_mode=core.concurrency_mode)
-            if kind in _CONTROL_ONLY and request.channel is not SocketID.control:
-                raise ValueError(f"{kind} is not allowed on shell: send it on control")
+            if request.channel is not SocketID.control:  # Everything is allowed there.
+                get_run_mode(kind, concurrency_mode=core.concurrency_mode)
+                if kind in _CONTROL_ONLY:
+                    raise ValueError(f"{kind} is not allowed on shell: send it on control")
             options = _options.decode(request.content_json)
         except (ValueError, msgspec.MsgspecError) as error:
             out.refuse(request, type(error).__name__, str(error))
