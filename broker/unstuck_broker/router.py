@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _READ_BYTES = 1 << 18
 _BACKLOG = 128
-_MAX_PEERS = 512
+MAX_PEERS = 512
 """Whoever connects while so many are there is turned away."""
 HANDSHAKE_S = 30.0
 """As libzmq: who has said nothing useful for so long is left when the next one connects."""
@@ -131,8 +131,8 @@ class Router:
             except OSError as error:  # Gone again; or no descriptor is left.
                 log(f"refused channel=control why={str(error)!r}")
                 return
-            if len(self._connections) >= _MAX_PEERS:
-                log(f"refused channel=control why='{_MAX_PEERS} clients are connected'")
+            if len(self._connections) >= MAX_PEERS:
+                log(f"refused channel=control why='{MAX_PEERS} clients are connected'")
                 sock.close()
                 continue
             sock.setblocking(False)
