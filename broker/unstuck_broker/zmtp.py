@@ -84,16 +84,9 @@ class Peer:
             self._rest += data
             if len(self._rest) < self._wanted:
                 return []
-            data = bytes(self._rest)
-            self._rest.clear()
-        if not self._is_greeted:
-            _check_greeting(data)
-            if len(data) < len(GREETING):
-                return self._keep(data, len(GREETING))
-            self._is_greeted = True
-            self._answers.append(_command(b"READY", _properties(b"ROUTER")))
-            data = data[len(GREETING) :]
-        return self._split(data)
+            whole, self._rest = self._rest, bytearray()
+            return self._read(memoryview(whole))  # Perhaps large: it is copied once.
+        return self._read(data)
 
     def answers(self) -> bytes:
         """Give what is to be sent back by itself: our READY, the answers to pings."""
@@ -101,13 +94,24 @@ class Peer:
         self._answers.clear()
         return answers
 
-    def _keep(self, data: bytes, wanted: int) -> list[list[bytes]]:
+    def _read(self, data: bytes | memoryview) -> list[list[bytes]]:
+        """Take the greeting, and what comes behind it."""
+        if not self._is_greeted:
+            _check_greeting(bytes(data[: len(GREETING)]))
+            if len(data) < len(GREETING):
+                return self._keep(data, len(GREETING))
+            self._is_greeted = True
+            self._answers.append(_command(b"READY", _properties(b"ROUTER")))
+            data = data[len(GREETING) :]
+        return self._split(data)
+
+    def _keep(self, data: bytes | memoryview, wanted: int) -> list[list[bytes]]:
         """Wait until so much of ``data`` is there."""
         self._rest += data
         self._wanted = wanted
         return []
 
-    def _split(self, data: bytes) -> list[list[bytes]]:
+    def _split(self, data: bytes | memoryview) -> list[list[bytes]]:
         """Take the frames out of ``data``; keep what is no whole one."""
         messages: list[list[bytes]] = []
         at, end = 0, len(data)
@@ -128,7 +132,7 @@ class Peer:
             if end < after:
                 self._keep(data[at:], after - at)
                 return messages
-            self._take(data[start:after], flags, messages)
+            self._take(bytes(data[start:after]), flags, messages)
             at = after
         if at < end:
             is_long = data[at] & _LONG

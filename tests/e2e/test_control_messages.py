@@ -9,6 +9,7 @@ import pytest
 import zmq
 from jupyter_client.session import Session
 
+from e2e.kernel_client import WAIT_S
 from e2e.spec import ours
 
 if TYPE_CHECKING:
@@ -65,6 +66,36 @@ def test_control_answers_while_a_cell_holds_the_gil(kernel: Kernel) -> None:
     kernel.request("kernel_info_request", channel="control")
     assert not busy.is_complete
     kernel.finish(busy)
+
+
+@ours
+def test_rapid_requests_have_their_states_once_in_order_and_the_cell_stays_busy(
+    kernel: Kernel,
+) -> None:
+    client = kernel.client
+    cell = client.execute("import time\nfor n in range(40): print(n); time.sleep(0.005)")
+    asked: list[str] = []
+    for _ in range(300):
+        message = client.session.msg("kernel_info_request")
+        client.control_channel.send(message)
+        answer = client.get_control_msg(timeout=WAIT_S)
+        assert answer["parent_header"]["msg_id"] == message["header"]["msg_id"]
+        asked.append(answer["parent_header"]["msg_id"])
+    states: list[tuple[str, str]] = []
+    while (cell, "idle") not in states or (asked[-1], "idle") not in states:
+        heard = client.get_iopub_msg(timeout=WAIT_S)
+        if heard["msg_type"] == "status":
+            parent = heard["parent_header"]["msg_id"]
+            states.append((parent, heard["content"]["execution_state"]))
+    for msg_id in (cell, *asked):
+        assert [state for parent, state in states if parent == msg_id] == ["busy", "idle"]
+    first = [parent for parent, state in states if state == "busy" and parent in asked]
+    assert first == asked
+    # Whoever hears the last state knows whether the cell runs.
+    began, ended = states.index((cell, "busy")), states.index((cell, "idle"))
+    during = [parent for parent, _ in states[began:ended]]
+    assert states[ended - 1][1] == "busy" or during[-1] == cell
+    assert states[-1][1] == "idle"
 
 
 def test_an_interrupt_ends_a_busy_cell(kernel: Kernel) -> None:
