@@ -6,8 +6,8 @@ broker idle every other time, and behind one slice at most (measured in a flood:
 1 ms with rests).
 
 While somebody asks on control, a flood gives way: the next slice waits until control is quiet, for
-at most `LONGEST_S`. On two cores the answer would else lie in zmq's thread, which gets no processor
-before the slice is through (measured: p99 3 times an idle kernel's without, 1.5 times with it).
+at most `LONGEST_S`. On two cores the client would else get no processor before the slice is through
+(measured: p99 1.0 ms without, 0.45 ms with it).
 
 Threads: the broker's loop only.
 """
