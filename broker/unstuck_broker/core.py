@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, assert_never
 
-from msgspec import Struct, structs
+from msgspec import Struct
 
 from unstuck.config import Config, make_config, settings_of
 from unstuck.errors import ConfigError
@@ -136,6 +136,7 @@ class Core:
         self.served = served.Served(self)
         self.concurrency_mode = KernelConcurrencyMode.default
         self.banner = ""
+        self._had_worker = False
         self.worker_pid: int | None = None
         """Of the worker whose shell is there."""
         self.nobodys_header = replies.nobodys_header(facts.session)
@@ -469,14 +470,13 @@ class Core:
 
     def start_message(self) -> Start:
         """Tell a new worker who it is."""
-        settings = settings_of(self.config)
-        # Only the first one: a restart begins without variables.
-        self.config = structs.replace(self.config, restore_file="")
+        is_first, self._had_worker = not self._had_worker, True
         return Start(
             session=self.facts.session,
             connection_file=self.facts.connection_file,
-            settings=settings,
+            settings=settings_of(self.config),
             execution_count=self.revival.next_cell,
             copies_address=self.facts.copies_address,
             snapshot_floor=self.revival.copies.next_floor(),
+            is_first=is_first,
         )

@@ -46,6 +46,8 @@ class Start(_Message, frozen=True, tag="start"):
     """Snapshots up to this number belong to workers before."""
     takes_over: bool = False
     """`Receive` follows: the worker says that it is ready only when it has done that."""
+    is_first: bool = True
+    """The kernel's first worker: the one that loads `restore_file`."""
 
 
 class Run(_Message, frozen=True, tag="run"):

@@ -23,6 +23,7 @@ from unstuck_broker.actions import (
     ReplyToClient,
     SendToWorker,
 )
+from unstuck_broker.core import Core
 from unstuck_broker.events import Received, Subscribed
 from unstuck_broker.lifecycle import S
 from words import evalues, tell
@@ -290,6 +291,14 @@ def test_settings_that_the_broker_enforces_are_taken(pump: Pump) -> None:
         connection_file=FACTS.connection_file,
         settings=pump.core.start_message().settings,
     )
+
+
+def test_all_workers_get_the_same_settings_and_only_the_first_restores() -> None:
+    core = Core(Config(restore_file="x.ckpt"), FACTS)
+    first, second = core.start_message(), core.start_message()
+    assert (first.is_first, second.is_first) == (True, False)
+    assert first.settings == second.settings
+    assert first.settings["restore_file"] == "x.ckpt"
 
 
 @pytest.mark.parametrize("wrong", [{"unheard_of": 1}, {"interrupt_grace_s": "long"}])

@@ -117,7 +117,8 @@ class App:
             [main_sock, thread_sock, *self._tray.socks],
         )
         self._snapshots = self._watch_for_snapshots(start, become_child)
-        self._autosave = Autosave(shell, self._loop, self._interrupts.is_idle)
+        is_idle = self._interrupts.is_idle
+        self._autosave = Autosave(shell, self._loop, is_idle, restores=start.is_first)
         interpreter.profile.start(shell)
         # Once: its tip is drawn at random, and a promoted copy must not change a user's stream.
         self._banner = shell.banner

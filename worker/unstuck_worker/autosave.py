@@ -33,11 +33,21 @@ class Autosave:
         shell: Any,  # noqa: ANN401  (IPython's is untyped)
         loop: asyncio.AbstractEventLoop,
         is_idle: Callable[[], bool],
+        *,
+        restores: bool,
     ) -> None:
-        """Save the session of ``shell`` when ``is_idle`` says that nothing runs."""
+        """Save the session of ``shell`` when ``is_idle`` says that nothing runs.
+
+        Args:
+            shell: the session's.
+            loop: the main thread's.
+            is_idle: tells whether nothing runs.
+            restores: load ``restore_file`` at the beginning.
+        """
         self._shell = shell
         self._loop = loop
         self._is_idle = is_idle
+        self._restores = restores
         self._folder = Path.cwd()
         self._timer: asyncio.TimerHandle | None = None
         self._saved_s = loop.time()
@@ -55,7 +65,7 @@ class Autosave:
         events = self._shell.events
         events.register("pre_execute", self._cell_starts)
         events.register("post_execute", self._cell_ended)
-        if name := self._settings.get("restore_file"):
+        if self._restores and (name := self._settings.get("restore_file")):
             self._restore(self._folder / Path(name).expanduser())
 
     def _restore(self, path: Path) -> None:
