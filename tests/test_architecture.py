@@ -57,6 +57,7 @@ PURE = {
     "unstuck_broker.subshells",
     "unstuck_broker.timers",
     "unstuck_broker.tray",
+    "unstuck_broker.trial",
     "unstuck_broker.waiting",
     "unstuck_broker.wire",
     "unstuck_broker.zmtp",

@@ -9,7 +9,7 @@ import gc
 import os
 import sys
 
-from unstuck_broker.process import kill_all, spawn_worker
+from unstuck_broker.process import kill_all
 from unstuck_broker.template import Template
 
 TYPE_CHECKING = False
@@ -30,7 +30,7 @@ def main(arguments: list[str]) -> int:
         return 2
     gc.disable()  # Until all is imported: a collection finds nothing there.
     template = Template()
-    worker = first_worker()
+    worker = template.first_worker()
     from unstuck.errors import ConfigError  # noqa: PLC0415 - after the worker was started
 
     try:
@@ -40,19 +40,6 @@ def main(arguments: list[str]) -> int:
         template.end()
         sys.stderr.write(f"unstuck: {error}\n")
         return 2
-
-
-def first_worker() -> WorkerProcess:
-    """Start the first worker, in the way that costs least here.
-
-    Raises:
-        OSError: no process or descriptor is to be had.
-    """
-    if sys.platform != "linux":
-        return spawn_worker()
-    from unstuck_broker.twin import fork_worker  # noqa: PLC0415 - Linux only
-
-    return fork_worker()
 
 
 def _run(arguments: list[str], parent: int, worker: WorkerProcess, template: Template) -> int:

@@ -142,3 +142,11 @@ Action = (
     | Exit
     | Log
 )
+
+
+def urgency(action: Action) -> int:
+    """Order the actions of one decision; those of equal urgency keep their order.
+
+    The worker first: it runs the next cell while we sign and send the answer to the last.
+    """
+    return 0 if isinstance(action, SendToWorker | LendToWorker) else 1

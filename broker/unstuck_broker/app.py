@@ -37,6 +37,7 @@ from unstuck_broker.actions import (
     SpawnWorker,
     StopWorker,
     TakeStack,
+    urgency,
 )
 from unstuck_broker.copywatch import CopyWatch
 from unstuck_broker.dormant import Dormant
@@ -60,6 +61,7 @@ from unstuck_broker.process import become_subreaper
 from unstuck_broker.publisher import Publisher
 from unstuck_broker.states import States
 from unstuck_broker.supervisor import Supervisor
+from unstuck_broker.trial import REST_S, Trial, Verdict
 from unstuck_broker.usage import Usage
 from unstuck_broker.watch import Watch
 
@@ -108,6 +110,7 @@ class App:
         self._sockets = sockets
         self._first_worker = worker
         self._template = template
+        self._trial = Trial()
         self._launcher_pid = launcher_pid
         self._events: deque[Event] = deque()
         self._actions: list[Action] = []
@@ -140,7 +143,8 @@ class App:
         self._copy_watch = CopyWatch(loop, dormant, self._supervisor, self._emit)
         self._watch = Watch(loop, self._supervisor, self._emit)
         self._core.tray.read = self._supervisor.empty_tray
-        self._supervisor.attach(self._first_worker, start=self._core.start_message())
+        start = self._core.start_message()
+        self._supervisor.attach(self._first_worker, start=start)
         loop.add_signal_handler(signal.SIGINT, self._emit, Signalled())
         for number in (signal.SIGTERM, signal.SIGHUP):
             loop.add_signal_handler(number, self._terminate)
@@ -148,7 +152,7 @@ class App:
         for channel in SocketID:
             loop.add_reader(self._sockets.fileno(channel), self._read, channel)
             self._touch(channel)
-        loop.call_later(_ADOPTION_S, become_subreaper)
+        loop.call_later(_ADOPTION_S, self._adopt, start.settings)
         try:
             await self._ended.wait()
             await self._leave()
@@ -156,6 +160,11 @@ class App:
             for channel in SocketID:
                 loop.remove_reader(self._sockets.fileno(channel))
             self._sockets.close()
+
+    def _adopt(self, settings: object) -> None:
+        """Have orphans become our children; the first worker's template is one."""
+        become_subreaper()
+        self._template.leave(settings)
 
     # --- clients ----------------------------------------------------------------------------------
 
@@ -260,6 +269,8 @@ class App:
             self._ended.set()
 
     def _decide(self, event: Event, *, more: bool = False) -> None:
+        if self._trial.verdict is Verdict.open:
+            self._judge(event)
         if isinstance(event, FromWorker):
             match event.message:
                 case Finished():
@@ -281,7 +292,7 @@ class App:
             return
         actions, self._actions = self._actions, []
         if len(actions) > 1:
-            actions.sort(key=_urgency)
+            actions.sort(key=urgency)
         if actions:
             self._date = _now()
         for action in actions:
@@ -294,6 +305,14 @@ class App:
             self._date = _now()
         for answer in answers:
             self._reply(answer)
+
+    def _judge(self, event: Event) -> None:
+        """Keep the first worker's template or end it, but only when the event is dealt with."""
+        verdict = self._trial.judge(event, time.monotonic())
+        if verdict is not Verdict.open:
+            self._loop.call_soon(self._template.settle, verdict is Verdict.keep)
+        elif isinstance(event, FromWorker) and isinstance(event.message, Ready):
+            self._loop.call_later(REST_S, self._emit, Ticked())
 
     def _finishing(self, message: Finished) -> None:
         """Before a failed cell aborts others, take in all that came before its end."""
@@ -451,14 +470,6 @@ class App:
         self._publisher.retry()
         self._dormant.close()
         supervisor.leave()
-
-
-def _urgency(action: Action) -> int:
-    """Order the actions of one decision; those of equal urgency keep their order.
-
-    The worker first: it runs the next cell while we sign and send the answer to the last.
-    """
-    return 0 if isinstance(action, SendToWorker | LendToWorker) else 1
 
 
 def _now() -> str:

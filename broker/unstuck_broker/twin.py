@@ -15,6 +15,10 @@ import sys
 
 from unstuck_broker.process import Ends, WorkerProcess, worker_arguments
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import socket
+
 _SHARED = (
     # Not asyncio: the broker loads it without ssl, and both load it at the same time.
     "concurrent.futures",
@@ -31,8 +35,12 @@ _SHARED = (
 _NAME, _TWIN_NAME = b"unstuck_broker", b"unstuck_worker"
 
 
-def fork_worker() -> WorkerProcess:
+def fork_worker(broker_end: socket.socket, template_end: socket.socket) -> WorkerProcess:
     """Import what both processes need, and fork the worker.
+
+    Args:
+        broker_end: where the broker asks the worker's template; the worker has none of it.
+        template_end: where the template listens; only the worker keeps it.
 
     Raises:
         OSError: no process or descriptor is to be had.
@@ -41,14 +49,17 @@ def fork_worker() -> WorkerProcess:
         importlib.import_module(name)
     gc.freeze()  # A collection in one process must not unshare the pages of both.
     ends = Ends()
-    sources, targets = ends.placed()
+    sources, targets = ends.placed(template_end.fileno())
     broker = os.getpid()
     pid = os.fork()
     if pid:
         for fd in sources:
             os.close(fd)
+        template_end.close()
         return ends.hand_over(pid)
     ends.forget()
+    broker_end.detach()
+    template_end.detach()
     _be_worker(sources, targets, broker)
     raise AssertionError("a worker ends by SystemExit")
 

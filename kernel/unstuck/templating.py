@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import struct
 
+LEAVE = b"leave"
+"""An order to a worker whose shell is there: leave a template behind."""
 FORK = b"fork"
 """An order, with a worker's descriptors: be that worker. Whoever waits takes it."""
 SPARE = b"spare"

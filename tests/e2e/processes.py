@@ -39,8 +39,20 @@ def awake(kernel: Kernel) -> list[psutil.Process]:
 
 
 def worker(kernel: Kernel) -> psutil.Process:
-    """Give the process that runs cells."""
+    """Give the process that runs cells, by a cell."""
     return psutil.Process(int(kernel.evaluate("__import__('os').getpid()")))
+
+
+def ready_worker(kernel: Kernel) -> psutil.Process:
+    """Give the process whose shell is there, as the broker names it: no cell runs for this."""
+    pids: list[int | None] = [None]
+
+    def is_named() -> bool:
+        pids[:] = [kernel.request("state_request", channel="control").content["worker_pid"]]
+        return pids[0] is not None
+
+    kernel.wait(is_named, "worker")
+    return psutil.Process(pids[0])
 
 
 def copies(kernel: Kernel) -> list[int]:
@@ -63,18 +75,29 @@ def template(kernel: Kernel) -> psutil.Process:
 def forks(kernel: Kernel) -> tuple[psutil.Process, psutil.Process]:
     """Give the template and its spare, the next worker; a restart in place brings them up."""
     kernel.request("restart_request", channel="control")
-    pid = worker(kernel).pid
+    template, spare = beside(kernel, worker(kernel), 2)
+    return template, spare
+
+
+def forks_at_rest(kernel: Kernel) -> tuple[psutil.Process, psutil.Process]:
+    """Give the template of the first worker and its spare; for a kernel that has run no cell."""
+    template, spare = beside(kernel, ready_worker(kernel), 2)
+    return template, spare
+
+
+def beside(kernel: Kernel, worker: psutil.Process, count: int) -> list[psutil.Process]:
+    """Wait until the broker has so many children that are no worker and no snapshot; give them."""
     found: list[psutil.Process] = []
 
     def are_there() -> bool:
         children = psutil.Process(kernel.pid).children()
-        others = {pid, *copies(kernel)}
+        others = {worker.pid, *copies(kernel)}
         found[:] = [one for one in children if one.pid not in others and is_live(one)]
         found.sort(key=lambda one: os.getsid(one.pid) != one.pid)  # The template leads a session.
-        return len(found) == 2
+        return len(found) == count
 
     kernel.wait(are_there, "template and spare")
-    return found[0], found[1]
+    return found
 
 
 def wait_until_gone(processes: Iterable[psutil.Process], *, deadline_s: float = WAIT_S) -> None:

@@ -26,7 +26,7 @@ from unstuck_worker import process
 from unstuck_worker.farewell import Farewell
 from unstuck_worker.lane import OutputLane
 from unstuck_worker.pipes import Pipes
-from unstuck_worker.template import leave_template
+from unstuck_worker.template import is_wanted, leave_template
 
 if TYPE_CHECKING:
     from unstuck_worker.interpreter import Interpreter
@@ -104,6 +104,10 @@ def main(arguments: list[int]) -> None:
 
 
 def _leave_template(interpreter: Interpreter, template_fd: int, broker: int) -> bool:
+    """Fork the template, if the broker wants one; True in each worker that is a fork of it."""
+    if not is_wanted(template_fd):
+        os.close(template_fd)
+        return False
     interpreter.warm_up()
     return leave_template(template_fd, broker, interpreter.is_current)
 

@@ -12,21 +12,35 @@ from __future__ import annotations
 import fcntl
 import gc
 import os
+import select
 import socket
 import time
 from typing import TYPE_CHECKING
 
-from unstuck.templating import I_AM_SPARE, I_AM_TEMPLATE, I_AM_WORKER, SPARE, WORD
+from unstuck.templating import I_AM_SPARE, I_AM_TEMPLATE, I_AM_WORKER, LEAVE, SPARE, WORD
 from unstuck_worker import process
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 _ADOPTION_S = 1.0
+_ORDER_WAIT_MS = 1000
 _MAX_FDS = 16
 _ORDER_BYTES = 16
 _FIRST_FD = 3
 _HIGH_FD = 32
+
+
+def is_wanted(template_fd: int) -> bool:
+    """Tell whether the broker orders a template; it has done so or closed its end, or soon will.
+
+    The order says that orphans are the broker's children. On a loaded machine it may come behind
+    the shell, else it has been there for long.
+    """
+    look = select.poll()
+    look.register(template_fd, select.POLLIN)
+    is_ordered = look.poll(_ORDER_WAIT_MS) == [(template_fd, select.POLLIN)]
+    return is_ordered and os.read(template_fd, _ORDER_BYTES) == LEAVE
 
 
 def leave_template(template_fd: int, broker: int, is_current: Callable[[], bool]) -> bool:
