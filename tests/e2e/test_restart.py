@@ -68,19 +68,43 @@ def test_a_shutdown_takes_no_time_whatever_runs(start_kernel: StartKernel, code:
     wait_until_gone(processes)
 
 
+LEAVING = """
+import asyncio, atexit, pathlib, time
+folder = pathlib.Path({folder!r})
+@atexit.register
+def leave():
+    time.sleep(0.5)
+    print('late')
+    (folder / 'atexit').touch()
+"""
+
+
+@pytest.mark.parametrize("wait", ["time.sleep({})", "await asyncio.sleep({})"])
 def test_exit_handlers_and_finally_blocks_run_at_a_shutdown(
-    start_kernel: StartKernel, tmp_path: Path
+    start_kernel: StartKernel, tmp_path: Path, wait: str
 ) -> None:
     kernel = start_kernel()
     begin(
         kernel,
-        "import atexit, pathlib, time\n"
-        f"folder = pathlib.Path({str(tmp_path)!r})\n"
-        "@atexit.register\n"
-        "def leave():\n    time.sleep(0.5)\n    print('late')\n    (folder / 'atexit').touch()\n"
-        "print('begun')\n"
-        "try:\n    time.sleep(1000)\n"
-        "finally:\n    (folder / 'finally').touch()",
+        f"{LEAVING.format(folder=str(tmp_path))}"
+        f"try:\n    print('begun')\n    {wait.format(1000)}\n"
+        f"finally:\n    {wait.format(0.5)}\n    (folder / 'finally').touch()",
+    )
+    processes = live(kernel)
+    assert shut_down(kernel) < SHUTDOWN_S
+    wait_until_gone(processes)
+    assert {"atexit", "finally"} <= {path.name for path in tmp_path.iterdir()}
+
+
+def test_a_cell_that_goes_on_after_its_interrupt_is_interrupted_again_at_a_shutdown(
+    start_kernel: StartKernel, tmp_path: Path
+) -> None:
+    kernel = start_kernel(settings=["shutdown_grace_s=3"])
+    begin(
+        kernel,
+        f"{LEAVING.format(folder=str(tmp_path))}"
+        "try:\n    print('begun')\n    time.sleep(1000)\nexcept KeyboardInterrupt:\n    pass\n"
+        "try:\n    time.sleep(1000)\nfinally:\n    (folder / 'finally').touch()",
     )
     processes = live(kernel)
     assert shut_down(kernel) < SHUTDOWN_S

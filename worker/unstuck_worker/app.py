@@ -95,6 +95,7 @@ class App:
         self._steps = 0
         self._is_step_due = False
         self._is_stopping = False
+        self._grace_s = 0.0
         self._queue_context = copy_context()
         self._interrupts = Interrupts(lane, self._loop)
         self.shell = shell = interpreter.shell
@@ -235,6 +236,9 @@ class App:
                     task = asyncio.current_task()
                     assert task is not None
                     task.uncancel()
+            if self._is_stopping and self._tasks:
+                # What a cell awaits in its ``finally`` needs the loop.
+                await asyncio.wait(self._tasks, timeout=self._grace_s / 2)
 
     def _report(self, error: BaseException) -> None:
         """Tell about an exception that passed the event loop; the loop goes on."""
@@ -341,10 +345,10 @@ class App:
         threading.Thread(
             target=_exit_after, args=(grace_s,), name="unstuck-exit", daemon=True
         ).start()
-        self._is_stopping = True
+        self._is_stopping, self._grace_s = True, grace_s
         self._lane.outlives_broker = True
         self._loop.call_soon_threadsafe(self._stopped.set)
-        self._interrupts.interrupt_all()
+        self._interrupts.interrupt_all(grace_s)
 
 
 def _exit_after(grace_s: float) -> None:

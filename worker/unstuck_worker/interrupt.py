@@ -10,6 +10,7 @@ import inspect
 import signal
 import threading
 from threading import get_ident
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from unstuck.scheduler import CALL_CODES
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 _OUR_PACKAGE = __name__.partition(".")[0]
 _OURS = {_OUR_PACKAGE, "unstuck", "asyncio"}
+RESPITE_S = 1.0
+"""At the end of the process, so long after an interrupt a cell is taken to be in ``finally``."""
 
 
 class Interrupts:
@@ -46,6 +49,9 @@ class Interrupts:
         self.wakeups = Wakeups(self._signals, self._wake_loop)
         self.main = Stepping()
         self.is_stopping = False
+        self._respite_s = RESPITE_S
+        self._spared: set[int] = set()
+        """Jobs that `interrupt_all` has left alone."""
         self.withdraw_input: Callable[[int], bool] = lambda _job: False
         """Interrupt a job that waits for input; says whether it did."""
 
@@ -131,7 +137,10 @@ class Interrupts:
         targets = self._aimed_jobs(aimed) if aimed else self._default_jobs()
         raises = not aimed and not targets and self._queue_job is None and _is_foreign(frame)
         for running in targets:
+            if self._spares(running):
+                continue
             if running.is_stepping_in(self.main):
+                running.interrupted_s = monotonic()
                 raises = True
             elif running.thread_ident == self._main_ident:
                 if not running.interrupt_wait():
@@ -156,7 +165,8 @@ class Interrupts:
         """Interrupt exactly these jobs; called in the lane thread."""
         for running in self._aimed_jobs(jobs):
             if running.thread_ident != self._main_ident:
-                self._interrupt_elsewhere(running)
+                if not self._spares(running):
+                    self._interrupt_elsewhere(running)
             elif hard:
                 self._interrupt_main_hard(running)
             else:
@@ -167,10 +177,32 @@ class Interrupts:
         self._aimed.add(running.context.job)
         signal.pthread_kill(self._main_ident or 0, signal.SIGINT)
 
-    def interrupt_all(self) -> None:
-        """Interrupt whatever runs, as this process is to end; called in the lane thread."""
+    def interrupt_all(self, grace_s: float) -> None:
+        """Interrupt whatever runs, as this process is to end; called in the lane thread.
+
+        Frontends interrupt and ask for the shutdown right behind: a second interrupt would cut the
+        ``finally`` blocks short that the first one has begun. It comes after half of the grace.
+
+        Args:
+            grace_s: how long this process still has.
+        """
+        self._respite_s = min(RESPITE_S, grace_s / 2)
         self.is_stopping = True
+        # The main thread is signalled in any case: `on_signal` says why.
         self.interrupt(list(self._jobs), hard=False)
+        again = threading.Timer(grace_s / 2, self._interrupt_spared)
+        again.daemon = True
+        again.start()
+
+    def _interrupt_spared(self) -> None:
+        self.interrupt(list(self._spared), hard=False)
+
+    def _spares(self, running: RunningJob) -> bool:
+        """Say whether a job is left alone for a while, since its interrupt has just come."""
+        if not self.is_stopping or monotonic() - running.interrupted_s > self._respite_s:
+            return False
+        self._spared.add(running.context.job)
+        return True
 
     def _interrupt_elsewhere(self, running: RunningJob) -> None:
         if self.withdraw_input(running.context.job):

@@ -101,6 +101,8 @@ class RunningJob:
         self.reply: Reply | None = None
         """Set by the job's code at its end, before anything can interrupt it."""
         self.is_ended = False
+        self.interrupted_s = float("-inf")
+        """When an interrupt was last raised in it."""
         self.cancel: Callable[[], None] | None = None
         """Wake the job where it awaits; may be called in any thread."""
         self._stepping = stepping
@@ -175,6 +177,7 @@ class RunningJob:
         """
         is_old = self._wish.is_old()
         self._is_interrupted = True
+        self.interrupted_s = time.monotonic()
         if self.cancel is not None and not self.is_ended:
             self.cancel()
         return not is_old
@@ -190,6 +193,7 @@ class RunningJob:
         with self._lock:
             if not self._is_stepping or self.is_ended:
                 return False
+            self.interrupted_s = time.monotonic()
             _set_async_exc(self.thread_ident, KeyboardInterrupt)
             return True
 
