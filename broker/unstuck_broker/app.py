@@ -16,7 +16,6 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, assert_never
 
 from unstuck import heap
-from unstuck.errors import ClientError
 from unstuck.protocol import Finished, Outcome, Pong, Ready
 from unstuck.typing import SocketID
 from unstuck_broker import replies
@@ -49,7 +48,6 @@ from unstuck_broker.events import (
     OutputsHeld,
     Received,
     Signalled,
-    Subscribed,
     Terminated,
     Ticked,
     WorkerExited,
@@ -59,6 +57,7 @@ from unstuck_broker.log import log
 from unstuck_broker.pace import Precedence
 from unstuck_broker.process import become_subreaper
 from unstuck_broker.publisher import Publisher
+from unstuck_broker.reader import Reader
 from unstuck_broker.states import States
 from unstuck_broker.supervisor import Supervisor
 from unstuck_broker.trial import REST_S, Trial, Verdict
@@ -77,8 +76,6 @@ if TYPE_CHECKING:
 
 _MESSAGES = (SendToWorker, PublishToClients, ReplyToClient)
 """What may wait for the next event's messages, and be overtaken by what goes to the worker."""
-_MESSAGES_AT_ONCE = 64
-"""Of one channel, before the loop is asked again who else is waiting."""
 _ADOPTION_S = 0.002
 """Orphans are ours from then on: behind the first answer, and before start-up files of a user's."""
 _ASK_S = 10.0
@@ -120,7 +117,6 @@ class App:
         """What is decided about is a request on control that came right behind another one."""
         self._usage = Usage()
         self._timer: asyncio.TimerHandle | None = None
-        self._touched: set[SocketID] = set()
         self._exit: Exit | None = None
 
     async def serve(self) -> None:
@@ -128,6 +124,10 @@ class App:
         self._loop = loop = asyncio.get_running_loop()
         self._ended = asyncio.Event()
         self._publisher = Publisher(self._sockets, self._config, loop, self._flow)
+        self._reader = Reader(
+            loop, self._sockets, self._wire, self._emit, self._backlog_full, self._asked
+        )
+        self._reader.room_on_iopub = self._publisher.retry
         self._dormant = dormant = Dormant(loop, self._core.facts.copies_address, self._emit)
         self._precedence = Precedence(loop, self._read_control)
         self._states = States(loop, self._publish, self._core.nobodys_header)
@@ -145,20 +145,17 @@ class App:
         self._core.tray.read = self._supervisor.empty_tray
         start = self._core.start_message()
         self._supervisor.attach(self._first_worker, start=start)
-        loop.add_signal_handler(signal.SIGINT, self._emit, Signalled())
+        loop.add_signal_handler(signal.SIGINT, self._reader.interrupt, Signalled())
         for number in (signal.SIGTERM, signal.SIGHUP):
             loop.add_signal_handler(number, self._terminate)
         watch_launcher(loop, self._launcher_pid, self._terminate)
-        for channel in SocketID:
-            loop.add_reader(self._sockets.fileno(channel), self._read, channel)
-            self._touch(channel)
+        self._reader.start()
         loop.call_later(_ADOPTION_S, self._adopt, start.settings)
         try:
             await self._ended.wait()
             await self._leave()
         finally:
-            for channel in SocketID:
-                loop.remove_reader(self._sockets.fileno(channel))
+            self._reader.stop()
             self._sockets.close()
 
     def _adopt(self, settings: object) -> None:
@@ -168,72 +165,26 @@ class App:
 
     # --- clients ----------------------------------------------------------------------------------
 
-    def _read(self, channel: SocketID) -> None:
-        """Take what clients sent on a channel; its descriptor tells of a change only once."""
-        match channel:
-            case SocketID.heartbeat:
-                self._sockets.echo_heartbeat()
-            case SocketID.iopub:
-                self._read_subscriptions()
-            case _:
-                self._read_requests(channel)
-
-    def _read_requests(self, channel: SocketID) -> None:
-        for _ in range(_MESSAGES_AT_ONCE):
-            if channel is SocketID.shell and self._backlog_full():
-                return  # `_finishing` comes back to it.
-            frames = self._sockets.receive(channel)
-            if frames is None:
-                return
-            if channel is SocketID.control:
-                self._precedence.note()
-                self._is_rapid = self._states.is_rapid()
-            self._take(channel, frames)
-            self._is_rapid = False
-        self._loop.call_soon(self._read, channel)
+    def _asked(self) -> None:
+        """Note that somebody asks on control now."""
+        self._precedence.note()
+        self._is_rapid = self._states.is_rapid()
 
     def _read_control(self) -> None:
         """Read what waits on control, unless this is in the middle of a decision."""
         if not self._deciding:
-            self._read(SocketID.control)
-
-    def _read_subscriptions(self) -> None:
-        while (subscription := self._sockets.receive_subscription()) is not None:
-            if subscription[:1] == b"\x01":
-                self._emit(Subscribed(subscription[1:]))
-        self._publisher.retry()
+            self._reader.read(SocketID.control)
 
     def _touch(self, channel: SocketID) -> None:
-        """Note that we sent on a channel: what came there meanwhile was told to nobody."""
-        if not (self._touched or self._deciding):
-            self._loop.call_soon(self._look_at_touched)
-        self._touched.add(channel)
-
-    def _look_at_touched(self) -> None:
-        touched, self._touched = self._touched, set()
-        for channel in touched:
-            if self._sockets.pending(channel):
-                self._loop.call_soon(self._read, channel)
-
-    def _take(self, channel: SocketID, frames: list[bytes | memoryview]) -> None:
-        try:
-            request = self._wire.parse(channel, frames)
-        except ClientError as error:
-            log(f"dropped channel={channel} why={str(error)!r}")
-            return
-        self._emit(Received(request))
+        """Have a channel read again that we sent on; after a decision `_emit` does so at once."""
+        if self._deciding:
+            self._reader.touch(channel)
+        else:
+            self._reader.look_again(channel)
 
     def _backlog_full(self) -> bool:
         waiting = self._core.waiting_bytes + self._supervisor.waiting_bytes
         return waiting > self._config.backlog_bytes
-
-    def _read_shell(self) -> None:
-        """Take in what has arrived before a failed cell's end: that is what its error aborts."""
-        while not self._backlog_full():
-            frames = self._sockets.receive(SocketID.shell)
-            if frames is None:
-                return
-            self._take(SocketID.shell, frames)
 
     # --- events and actions -----------------------------------------------------------------------
 
@@ -252,11 +203,10 @@ class App:
             while self._events:
                 self._decide(self._events.popleft(), more=more)
         finally:
-            self._deciding = False
+            self._deciding = self._is_rapid = False
         if more:
             return
-        if self._touched:
-            self._look_at_touched()
+        self._reader.look_at_touched()
         self._watch.follow(self._core.config, busy=bool(self._core.running))
         self._copy_watch.follow(self._core.config)
         self._set_timer()
@@ -318,7 +268,7 @@ class App:
         """Before a failed cell aborts others, take in all that came before its end."""
         if message.outcome is Outcome.error and message.stop_on_error:
             waiting, self._events = self._events, deque()
-            self._read_shell()
+            self._reader.read_shell()
             for event in self._events:
                 self._decide(event)
             self._events = waiting
@@ -460,6 +410,7 @@ class App:
 
     async def _leave(self) -> None:
         """Give the worker a moment to end; whoever asked for the restart waits for our exit."""
+        self._reader.let_interrupts_in()
         supervisor = self._supervisor
         supervisor.stop(self._config.shutdown_grace_s)
         is_restart = self._exit is not None and self._exit.restart
