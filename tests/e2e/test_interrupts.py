@@ -174,6 +174,16 @@ def test_an_interrupt_aborts_what_came_before_it_and_nothing_later(kernel: Kerne
     assert kernel.finish(after).value == "'after'"
 
 
+@ours
+def test_an_interrupt_never_overtakes_what_was_sent_before_it(kernel: Kernel) -> None:
+    for _ in range(30):
+        slow = begin(kernel, "print('begun')\nwhile True: pass")
+        before = [kernel.execute(f"'before {number}'") for number in range(3)]
+        kernel.interrupt()
+        assert is_interrupted(kernel.finish(slow))
+        assert {kernel.finish(cell).status for cell in before} == {"aborted"}
+
+
 def test_the_second_interrupt_of_a_cell_that_does_not_react_kills_as_announced(
     kernel: Kernel,
 ) -> None:
