@@ -9,12 +9,16 @@ from __future__ import annotations
 from enum import Enum
 from typing import TYPE_CHECKING
 
+import msgspec
+from msgspec import Struct
+
 from unstuck.protocol import Ready
 from unstuck.typing import BrokerMsgType, MsgType
 from unstuck_broker.events import FromWorker, Received, WorkerExited
 
 if TYPE_CHECKING:
     from unstuck_broker.events import Event
+    from unstuck_broker.wire import Request
 
 REST_S = 0.1
 """How long a worker that is there waits for its first cell before its template is kept.
@@ -23,6 +27,14 @@ A person takes longer, and so does ``wait_for_ready`` of jupyter_client, which l
 after the first answer. A program that sends its first cell at once has sent it before the worker is
 there, some 50 ms after the kernel has answered.
 """
+
+
+class _Cell(Struct):
+    silent: bool = False
+    store_history: bool = True
+
+
+_cells = msgspec.json.Decoder(_Cell)
 
 
 class Verdict(Enum):
@@ -55,7 +67,8 @@ class Trial:
             case FromWorker(Ready()):
                 self._ready_s = now
             case Received(request) if request.kind is MsgType.execute_request:
-                self.verdict = Verdict.drop
+                if not _is_of_a_frontend(request):
+                    self.verdict = Verdict.drop
             case Received(request) if request.kind is BrokerMsgType.restart_request:
                 self.verdict = Verdict.keep
             case WorkerExited():
@@ -63,3 +76,15 @@ class Trial:
             case _:
                 pass
         return self.verdict
+
+
+def _is_of_a_frontend(request: Request) -> bool:
+    """Tell whether a cell is not the user's: editors set kernels up with cells that leave no trace.
+
+    Who runs them has a person before it.
+    """
+    try:
+        cell = _cells.decode(request.content_json)
+    except msgspec.MsgspecError:
+        return False
+    return cell.silent or not cell.store_history

@@ -14,8 +14,8 @@ READY_S = 50.0
 READY = FromWorker(Ready(1, "banner", "9.0"))
 
 
-def cell() -> Event:
-    return Received(make_request(content={"code": "1", "silent": True}))
+def cell(**content: bool) -> Event:
+    return Received(make_request(content={"code": "1", **content}))
 
 
 def begun(event: Event | None = None) -> Trial:
@@ -55,6 +55,13 @@ def test_time_before_the_worker_is_there_is_no_rest() -> None:
 )
 def test_what_runs_no_cell_decides_nothing(kind: str) -> None:
     assert begun().judge(Received(make_request(kind)), READY_S) is Verdict.open
+
+
+@pytest.mark.parametrize("content", [{"silent": True}, {"store_history": False}])
+def test_cells_that_leave_no_trace_are_a_frontends_own(content: dict[str, bool]) -> None:
+    trial = begun()
+    assert trial.judge(cell(**content), READY_S) is Verdict.open
+    assert trial.judge(cell(), READY_S) is Verdict.drop
 
 
 @pytest.mark.parametrize(
