@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -51,3 +54,47 @@ def test_what_the_broker_has_given_up_is_not_wanted(pair: Pair, is_ordered: bool
         broker.send(LEAVE)
     broker.close()
     assert not is_wanted(worker.fileno())
+
+
+BROKER = """
+import os, socket
+from unstuck.templating import FORK, I_AM_SPARE, I_AM_TEMPLATE, I_AM_WORKER, SPARE, WORD
+from unstuck_broker.process import Ends, become_subreaper
+from unstuck_worker.template import leave_template
+
+become_subreaper()
+ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+ours.settimeout(20)
+if leave_template(theirs.detach(), os.getpid(), lambda: True):
+    os._exit(0)  # A worker.
+
+
+def hear(who):
+    said, pid = WORD.unpack(ours.recv(WORD.size))
+    assert said == who, (said, who)
+    return pid
+
+
+hear(I_AM_TEMPLATE)
+ours.send(SPARE)
+spare = hear(I_AM_SPARE)
+ours.send(SPARE)
+ends = Ends()
+socket.send_fds(ours, [FORK], ends.worker_fds())
+assert hear(I_AM_WORKER) == spare
+ours.send(SPARE)
+assert hear(I_AM_SPARE) != spare
+print("done")
+"""
+
+
+def test_a_spare_that_is_ordered_twice_is_one_and_becomes_the_worker() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", BROKER],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        timeout=WAIT_S * 2,
+        check=False,
+    )
+    assert done.stdout == "done\n", done.stderr

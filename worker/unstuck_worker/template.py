@@ -119,7 +119,9 @@ def _fork_spare(asked: socket.socket, broker: int, is_current: Callable[[], bool
     os.close(taken)
     _be_adopted(broker)
     _say(asked, I_AM_SPARE)
-    _, fds = _next_order(asked, is_current)
+    order, fds = SPARE, list[int]()
+    while order == SPARE:  # The broker asks again where this one was slow to name itself.
+        order, fds = _next_order(asked, is_current)
     os.write(taking, b"x")
     os.close(taking)
     return fds
