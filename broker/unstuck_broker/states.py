@@ -9,6 +9,7 @@ Threads: the broker's loop only.
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -19,8 +20,10 @@ if TYPE_CHECKING:
 
 RAPID_S = 0.001
 """Who asks again within this does not wait for anything else."""
-HOLD_S = 0.0005
-"""How long states wait, to which the loop adds what is left of a millisecond."""
+HOLD_S = 0.002
+"""How long states wait."""
+AT_ONCE = 6
+"""So many are published before the loop looks whether somebody asks again."""
 
 
 class States:
@@ -42,8 +45,8 @@ class States:
         self._loop = loop
         self._publish = publish
         self._nobodys_header = nobodys_header
-        self._held: list[tuple[PublishToClients, str]] = []
-        self._timer: asyncio.TimerHandle | None = None
+        self._held: deque[tuple[PublishToClients, str]] = deque()
+        self._timer: asyncio.Handle | None = None
         self._asked_s = float("-inf")
 
     def is_rapid(self) -> bool:
@@ -63,10 +66,13 @@ class States:
         """Publish them now: something else is to follow."""
         if self._timer is not None:
             self._timer.cancel()
-            self._wake()
+            self._timer = None
+            self._publish_some(len(self._held))
 
     def _wake(self) -> None:
-        self._timer = None
-        held, self._held = self._held, []
-        for state, date in held:
-            self._publish(state, date)
+        self._publish_some(AT_ONCE)
+        self._timer = self._loop.call_soon(self._wake) if self._held else None
+
+    def _publish_some(self, count: int) -> None:
+        for _ in range(min(count, len(self._held))):
+            self._publish(*self._held.popleft())

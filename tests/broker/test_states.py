@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, cast
 
 from unstuck_broker import replies
 from unstuck_broker.actions import PublishToClients
-from unstuck_broker.states import HOLD_S, RAPID_S, States
+from unstuck_broker.states import AT_ONCE, HOLD_S, RAPID_S, States
 
 if TYPE_CHECKING:
     import asyncio
@@ -36,10 +36,19 @@ class Clock:
         return self.now_s
 
     def call_later(self, delay_s: float, call: Callable[[], None]) -> Timer:
-        assert self.timer is None
         assert delay_s == HOLD_S
+        return self.call_soon(call)
+
+    def call_soon(self, call: Callable[[], None]) -> Timer:
+        assert self.timer is None
         self.timer = call
         return Timer(self)
+
+    def wake(self) -> None:
+        """Let the time of the timer come."""
+        assert self.timer is not None
+        call, self.timer = self.timer, None
+        call()
 
 
 def make_states() -> tuple[Clock, States, list[str]]:
@@ -67,9 +76,23 @@ def test_they_follow_in_order_and_with_their_own_dates() -> None:
     request(states, b"c1", "1")
     request(states, b"c2", "2")
     assert shown == []
-    assert clock.timer is not None
-    clock.timer()
+    clock.wake()
     assert shown == ["c1 busy 1", "c1 idle 1", "c2 busy 2", "c2 idle 2", "nobody busy 2"]
+    assert clock.timer is None
+
+
+def test_many_are_published_a_few_at_a_time() -> None:
+    clock, states, shown = make_states()
+    for number in range(AT_ONCE):
+        request(states, b"c%d" % number, "1")
+    clock.wake()
+    assert len(shown) == AT_ONCE
+    clock.wake()
+    states.let_go()
+    assert [line for line in shown if "nobody" not in line] == [
+        f"c{number} {state} 1" for number in range(AT_ONCE) for state in ("busy", "idle")
+    ]
+    assert clock.timer is None
 
 
 def test_they_go_before_what_is_published_next() -> None:
