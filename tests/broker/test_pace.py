@@ -6,44 +6,11 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
+from broker.clock import Clock
 from unstuck_broker.pace import FLOOD_BYTES, LONGEST_S, QUIET_S, Pace, Precedence
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable
-
-
-class Timer:
-    """What `Clock.call_later` gives."""
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-
-    def cancel(self) -> None:
-        self._clock.timer = None
-
-
-class Clock:
-    """Stands where the loop stands."""
-
-    def __init__(self) -> None:
-        self.now_s = 0.0
-        self.timer: tuple[float, Callable[[float], None], float] | None = None
-
-    def time(self) -> float:
-        return self.now_s
-
-    def call_later(self, delay_s: float, call: Callable[[float], None], since_s: float) -> Timer:
-        assert self.timer is None
-        self.timer = (self.now_s + delay_s, call, since_s)
-        return Timer(self)
-
-    def wake(self, first: Callable[[], object] = lambda: None) -> None:
-        """Let the time of the timer come; ``first`` is called before it."""
-        assert self.timer is not None
-        (self.now_s, call, since_s), self.timer = self.timer, None
-        first()
-        call(since_s)
 
 
 class Source:

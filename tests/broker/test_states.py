@@ -4,51 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
+from broker.clock import Clock
 from unstuck_broker import replies
 from unstuck_broker.actions import PublishToClients
 from unstuck_broker.states import AT_ONCE, HOLD_S, RAPID_S, States
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable
 
 NOBODY = replies.nobodys_header("s")
-
-
-class Timer:
-    """What `Clock.call_later` gives."""
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-
-    def cancel(self) -> None:
-        self._clock.timer = None
-
-
-class Clock:
-    """Stands where the loop stands."""
-
-    def __init__(self) -> None:
-        self.now_s = 0.0
-        self.timer: Callable[[], None] | None = None
-
-    def time(self) -> float:
-        return self.now_s
-
-    def call_later(self, delay_s: float, call: Callable[[], None]) -> Timer:
-        assert delay_s == HOLD_S
-        return self.call_soon(call)
-
-    def call_soon(self, call: Callable[[], None]) -> Timer:
-        assert self.timer is None
-        self.timer = call
-        return Timer(self)
-
-    def wake(self) -> None:
-        """Let the time of the timer come."""
-        assert self.timer is not None
-        call, self.timer = self.timer, None
-        call()
 
 
 def make_states() -> tuple[Clock, States, list[str]]:
@@ -76,6 +40,8 @@ def test_they_follow_in_order_and_with_their_own_dates() -> None:
     request(states, b"c1", "1")
     request(states, b"c2", "2")
     assert shown == []
+    assert clock.timer is not None
+    assert clock.timer[0] == HOLD_S
     clock.wake()
     assert shown == ["c1 busy 1", "c1 idle 1", "c2 busy 2", "c2 idle 2", "nobody busy 2"]
     assert clock.timer is None
